@@ -1,0 +1,46 @@
+/*
+ * proc.h - processes: start one (own group, clean descriptors, environment, user, working folder),
+ * watch it by pidfd, signal its whole group, drop privileges. Not what they are for.
+ */
+#ifndef HG_PROC_H
+#define HG_PROC_H
+
+#include "base/arena.h"
+
+struct proc_spec {
+    const char *path;        /* program; looked up beforehand, absolute */
+    int exec_fd;             /* opened program (fexecve) or -1 for path */
+    char *const *argv;
+    char *const *envp;
+    const char *cwd;         /* NULL: / */
+    int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null */
+    const int *keep_fds;     /* become 3, 4, … in this order */
+    unsigned n_keep;
+    uid_t uid;               /* (uid_t)-1: as we are */
+    gid_t gid;
+    bool own_group;          /* setsid: stop and kill reach all of it */
+    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL: headgate's own children */
+    bool no_new_privs;
+};
+
+struct proc {
+    pid_t pid;
+    int pidfd;
+};
+
+/*
+ * Starts it; exec errors come back in words ("no such file: /x/y"), not as an exit code. The child
+ * has default signal dispositions, an empty mask, umask 022 and no descriptor but those named.
+ */
+const char *proc_spawn(struct arena *a, const struct proc_spec *spec, struct proc *out) MUST_USE;
+void proc_signal_group(pid_t pid, int sig);
+/* setgroups, setresgid, setresuid to the user for good, empty capability sets, no_new_privs. */
+const char *proc_drop(uid_t uid, gid_t gid) MUST_USE;
+/* "exited with status 1", "killed by SIGSEGV (core dumped)": for the log; in buf. */
+const char *proc_status_text(int wait_status, char *buf, size_t n);
+/* Program name → absolute path by PATH; with a slash as it is. NULL when there is none. */
+const char *proc_which(struct arena *a, const char *name, const char *path_env);
+void proc_set_title(const char *title); /* argv[0] and comm, for ps */
+void proc_save_args(int argc, char **argv);
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * supervise.h - supervision of the services' instances, in the master: start, ready, watch, restart
+ * with backoff, stop. A table of state × event (supervise.c). Knows no HTTP server and no worker:
+ * who wants to know an instance's state gives a listener.
+ */
+#ifndef HG_SUPERVISE_H
+#define HG_SUPERVISE_H
+
+#include <jansson.h>
+
+#include "conf/conf.h"
+
+enum inst_state {
+    INST_BACKOFF,   /* waits for its next start */
+    INST_STARTING,  /* the process runs, not ready yet */
+    INST_READY,
+    INST_UNREADY,   /* runs, but its port stopped answering: no new requests */
+    INST_DRAINING,  /* no new requests; stopped when the workers have none left or time is up */
+    INST_STOPPING,  /* signal sent, kill follows */
+    INST_GONE
+};
+
+struct supervisor;
+
+/* Called on every change that others must know; `addr` is "127.0.0.1:PORT" or "unix:/path". */
+struct supervisor_ops {
+    void (*on_instance)(void *ctx, uint64_t id, const char *service, enum inst_state state, const char *addr);
+    void (*on_all_stopped)(void *ctx); /* after supervisor_stop */
+};
+
+struct supervisor *supervisor_new(const struct supervisor_ops *ops, void *ctx, const char *state, const char *runtime);
+/*
+ * Makes what runs match the config: new services start, gone ones drain and stop, changed ones are
+ * started anew (the new instance first, the old one drains when it is ready), the others are left
+ * alone. url services have an instance for each address, always ready. The conf is referenced.
+ */
+void supervisor_apply(struct supervisor *s, struct conf *c);
+/* Ends everything: signal, wait, kill of the whole groups; then on_all_stopped. */
+void supervisor_stop(struct supervisor *s);
+void supervisor_free(struct supervisor **s);
+/* Calls on_instance for each one that workers should know (a new worker needs them all). */
+void supervisor_replay(struct supervisor *s, void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state, const char *addr), void *ctx);
+/* True once no instance is INST_STARTING for the first time (each is ready, or failed at least once). */
+bool supervisor_settled(const struct supervisor *s);
+json_t *supervisor_status(const struct supervisor *s); /* array of services with their instances; caller's */
+
+#endif

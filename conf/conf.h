@@ -1,0 +1,210 @@
+/*
+ * conf.h - the checked configuration: an immutable, counted snapshot that every process makes for
+ * itself from the same bytes. The file format, defaults and rules are in schema.c; how errors read
+ * in diag.c. Nothing here changes after conf_load returned it.
+ */
+#ifndef HG_CONF_H
+#define HG_CONF_H
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/arena.h"
+#include "conf/diag.h"
+
+enum conf_listen_kind { CONF_LISTEN_HTTP = 1, CONF_LISTEN_HTTPS = 2 };
+enum conf_https { CONF_HTTPS_REDIRECT, CONF_HTTPS_BOTH, CONF_HTTPS_ONLY };
+enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
+enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };
+enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX };
+enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP };
+enum conf_access_format { CONF_ACCESS_OFF, CONF_ACCESS_JSON, CONF_ACCESS_COMBINED };
+
+/* A socket address as written and as the kernel wants it. */
+struct conf_addr {
+    struct str text;             /* canonical: "[::]:443", "127.0.0.1:8080", "unix:/run/x.sock" */
+    struct sockaddr_storage sa;
+    socklen_t len;
+};
+
+struct conf_listen {
+    enum conf_listen_kind kind;
+    struct conf_addr addr;       /* ":443" is [::]:443, dual stack */
+    struct diag_place place;
+};
+
+struct conf_limits {             /* 0: unlimited */
+    uint64_t connections, per_ip, header, uri, headers, body, streams;
+};
+
+struct conf_timeouts {           /* ms; 0: off */
+    uint64_t handshake, header, idle, body_gap, write_gap, connect, response, drain, shutdown;
+    uint64_t min_rate;           /* bytes a second */
+};
+
+struct conf_cert {               /* one of tls.certificates: the bytes as read at load */
+    struct str cert_path, key_path;
+    struct str cert_pem, key_pem;
+    struct diag_place place;
+};
+
+struct conf_tls {
+    enum conf_issuer issuer;
+    unsigned min_version;        /* 0x0303, 0x0304 */
+    struct conf_cert *certs;
+    unsigned n_certs;
+    bool unknown_sni_local;      /* tls.unknown_sni: local */
+};
+
+struct conf_service {
+    unsigned index;              /* in conf.services */
+    struct str name;             /* "beta/api": unique, the identity across configs */
+    struct str short_name;       /* "api" */
+    struct str site;             /* "beta" */
+    struct str digest;           /* of everything that makes a running instance differ: hex */
+    struct diag_place place;
+
+    /* run: */
+    struct str *argv;            /* late placeholders ($listen $port $release $version $instance) still inside: conf_expand */
+    unsigned n_argv;             /* 0: a `url` service */
+    struct str program;          /* absolute path of argv[0] */
+    struct str *env;             /* "NAME=value", env_file first, env over it; late placeholders inside */
+    unsigned n_env;
+    struct str cwd;              /* absolute */
+    bool cwd_is_data;            /* the default: $state/data/SITE/SERVICE, made by the master, owned by the service */
+    struct str user;             /* empty: auto */
+    enum conf_service_listen listen;
+    struct conf_addr fixed;      /* len 0: an address is chosen for each instance */
+    enum conf_ready ready;
+    struct str ready_path;       /* ready: { http: /healthz } */
+    uint64_t health_interval, health_timeout; /* ms */
+    unsigned health_failures;
+    uint64_t start_timeout;      /* ms */
+    int stop_signal;
+    uint64_t stop_timeout;       /* ms */
+    uint64_t restart_min, restart_max; /* ms */
+
+    /* url: */
+    struct conf_addr *addrs;
+    unsigned n_addrs;
+    struct str url_host;         /* authority of the first url, for host_header: backend */
+
+    uint64_t wait_ready;         /* ms */
+};
+
+struct conf_route {
+    struct str path;             /* "/docs/": a prefix; "/healthz": exact */
+    bool prefix;
+    enum conf_handler handler;
+    struct diag_place place;
+    struct conf_service *service; /* proxy */
+    bool strip_prefix;
+    unsigned root;               /* files: index in conf.roots */
+    struct str index;            /* files: "index.html"; empty: none */
+    struct str target;           /* redirect: where to; what follows the prefix is appended when both end in "/" */
+    unsigned status;             /* redirect, respond */
+    struct str body;             /* respond */
+    struct conf_limits limits;   /* the site's with the route's over them */
+    struct conf_timeouts timeouts;
+};
+
+struct conf_site {               /* a channel or a site */
+    unsigned index;
+    struct str name;
+    bool is_channel;
+    struct str host;             /* lower case, A-label; "*" and "*.example.org" as written */
+    struct str *aliases;         /* answered like host */
+    unsigned n_aliases;
+    struct str *redirect_from;   /* answered with 308 to host */
+    unsigned n_redirect_from;
+    enum conf_https https;
+    struct conf_tls tls;         /* the global one with the site's over it */
+    struct conf_route *routes;   /* longest path first; exact before prefix of the same length */
+    unsigned n_routes;
+    struct conf_limits limits;
+    struct conf_timeouts timeouts;
+    struct diag_place place;
+};
+
+struct conf_root {               /* a folder that `files` serves */
+    struct str path;             /* absolute */
+    struct diag_place place;
+};
+
+struct conf {
+    struct arena *arena;
+    unsigned refs;
+    uint64_t generation;         /* set by the process that loads it */
+    struct str file;             /* absolute */
+    struct str digest;           /* of the bundle, hex */
+    struct str state, runtime;   /* absolute */
+    struct str user;             /* "" when not started as root */
+    uid_t uid;                   /* (uid_t)-1 when not started as root */
+    gid_t gid;
+    uint32_t service_uid_first, service_uid_last;
+    unsigned workers;
+    struct conf_listen *listens;
+    unsigned n_listens;
+    uint16_t public_http, public_https; /* ports written into redirects */
+    struct conf_tls tls;
+    struct {
+        struct str level;
+        enum conf_access_format format;
+        struct str to;           /* "stdout", "stderr", or an absolute path */
+        bool query;
+        struct str *exclude;     /* path prefixes */
+        unsigned n_exclude;
+    } log;
+    struct {
+        struct str socket;       /* absolute */
+        mode_t mode;
+        gid_t group;             /* (gid_t)-1: as it is */
+    } admin;
+    struct conf_limits limits;
+    struct conf_timeouts timeouts;
+    struct conf_site *sites;     /* channels, then sites, each in the order of the file */
+    unsigned n_sites;
+    struct conf_service *services;
+    unsigned n_services;
+    struct conf_root *roots;
+    unsigned n_roots;
+};
+
+/*
+ * Where a load takes its bytes from. From the file system everything read (files, secrets,
+ * environment, resolved users, directory globs) is recorded, so that conf_bundle can hand it on
+ * and a load from that bundle, in a sandbox, gives the same conf.
+ */
+struct conf_source;
+struct conf_source *conf_source_fs(const char *file); /* path of the main file */
+/* `bundle` is borrowed for the source's life. NULL and *err when it is none. */
+struct conf_source *conf_source_bundle(struct str bundle, const char **err);
+void conf_source_close(struct conf_source **s);
+
+enum { CONF_OFFLINE = 1 }; /* flags: no look at paths, users, ports (headgate check --offline) */
+
+/* NULL when `diags` holds an error; warnings alone do not fail. The caller holds one reference. */
+struct conf *conf_load(struct conf_source *s, unsigned flags, struct diags *diags);
+struct str conf_bundle(struct arena *a, const struct conf_source *s); /* after a good load */
+struct conf *conf_ref(struct conf *c);
+void conf_unref(struct conf **c);
+
+/* Late placeholders of argv, env and the like; each may be empty. */
+struct conf_vars {
+    struct str listen, port, release, version, instance;
+};
+struct str conf_expand(struct arena *a, struct str text, const struct conf_vars *v);
+
+const struct conf_service *conf_service_find(const struct conf *c, struct str name);
+
+/* The issuer that `auto` means for a host (CONFIG.md: localhost, *.local, …, IP addresses). */
+enum conf_issuer conf_issuer_for(const struct conf_tls *tls, struct str host);
+
+/* Verbs, in conf/: each writes to a stream and returns the exit status. */
+#include <stdio.h>
+int conf_print_schema(FILE *f);              /* headgate schema: JSON Schema 2020-12 */
+int conf_print_keys_mdoc(FILE *f);           /* the key reference of headgate.yaml.5 */
+int conf_explain(const char *code, FILE *f); /* headgate explain E003; 1 when unknown */
+
+#endif
