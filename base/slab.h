@@ -7,6 +7,8 @@
 #ifndef HG_SLAB_H
 #define HG_SLAB_H
 
+#include <sys/uio.h>
+
 #include "base/base.h"
 
 #define SLAB_HEADROOM 32
@@ -52,6 +54,9 @@ struct sliceq {
     size_t bytes;
 };
 void sliceq_push(struct sliceq *q, struct slice s); /* keeps it */
+void sliceq_take(struct sliceq *q, struct slice s); /* takes over its reference */
+/* The first up to `max` slices for writev. */
+unsigned sliceq_iov(const struct sliceq *q, struct iovec *v, unsigned max);
 /* The first slice (borrowed), n == 0 when empty. */
 struct slice sliceq_first(const struct sliceq *q);
 void sliceq_consume(struct sliceq *q, size_t n);    /* n <= q->bytes */
