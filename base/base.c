@@ -156,7 +156,12 @@ void out_fmt(struct out *o, const char *fmt, ...)
 /* Length of the well-formed UTF-8 sequence at p, 0 when there is none (RFC 3629). */
 static size_t utf8_len(const unsigned char *p, size_t n)
 {
-    size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    size_t len = p[0] < 0x80   ? 1
+                 : p[0] < 0xc2 ? 0
+                 : p[0] < 0xe0 ? 2
+                 : p[0] < 0xf0 ? 3
+                 : p[0] < 0xf5 ? 4
+                               : 0;
     if (!len || len > n)
         return 0;
     for (size_t i = 1; i < len; i++)
