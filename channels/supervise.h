@@ -22,10 +22,14 @@ enum inst_state {
 
 struct supervisor;
 
-/* Called on every change that others must know; `addr` is "127.0.0.1:PORT" or "unix:/path". */
+/*
+ * Called on every change that others must know; `addr` is "127.0.0.1:PORT" or "unix:/path". The
+ * states told are READY, UNREADY, DRAINING (also before a stop without a drain) and GONE, which
+ * comes when the process has ended; each start has an id of its own. The callee must not call back.
+ */
 struct supervisor_ops {
     void (*on_instance)(void *ctx, uint64_t id, const char *service, enum inst_state state, const char *addr);
-    void (*on_all_stopped)(void *ctx); /* after supervisor_stop */
+    void (*on_all_stopped)(void *ctx); /* after supervisor_stop, from the loop; may free the supervisor */
 };
 
 struct supervisor *supervisor_new(const struct supervisor_ops *ops, void *ctx, const char *state, const char *runtime);
@@ -38,6 +42,18 @@ void supervisor_apply(struct supervisor *s, struct conf *c);
 /* Ends everything: signal, wait, kill of the whole groups; then on_all_stopped. */
 void supervisor_stop(struct supervisor *s);
 void supervisor_free(struct supervisor **s);
+/*
+ * The master's waitpid got `pid`: true when it was an instance's process. Orphans that an instance
+ * left behind and that came to the master (PR_SET_CHILD_SUBREAPER) are false: reap and forget them.
+ */
+bool supervisor_on_exit(struct supervisor *s, pid_t pid, int wait_status);
+/* No worker has a request in flight for this draining instance: it is stopped now, not later. */
+void supervisor_instance_idle(struct supervisor *s, uint64_t id);
+/*
+ * `headgate restart CHANNEL/SERVICE`: a new instance, and when it is ready the old one drains (a
+ * fixed address: the old one stops first). Returns what is wrong with the name, or NULL.
+ */
+const char *supervisor_restart(struct supervisor *s, struct str service) MUST_USE;
 /* Calls on_instance for each one that workers should know (a new worker needs them all). */
 void supervisor_replay(struct supervisor *s, void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state, const char *addr), void *ctx);
 /* True once no instance is INST_STARTING for the first time (each is ready, or failed at least once). */
