@@ -47,9 +47,10 @@ struct io {
     struct event ev_read, ev_write;
     struct turn_task flush;
     struct sliceq out;        /* bytes for the wire (ciphertext with TLS) */
-    struct slab *gather;      /* plaintext of this turn, not yet a slice of out or a record */
+    struct slab *gather;      /* TLS: plaintext of this turn, not yet a record */
     size_t burst;             /* plaintext since the last idle second: sizes TLS records */
-    size_t turn_out;          /* plaintext of this turn */
+    size_t turn_out;          /* plaintext of the turn `turn` */
+    uint64_t turn;
     uint64_t last_in, last_out; /* loop_now_ms of the last progress, for gap timeouts */
     uint64_t bytes_in, bytes_out; /* on the wire */
     const char *error;

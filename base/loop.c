@@ -15,6 +15,7 @@ static struct event_base *base;
 static struct event *tick_event;
 static bool stopping, now_fresh;
 static uint64_t now;
+static uint64_t turn = 1;
 
 static struct list slots[SLOTS];
 static uint64_t tick; /* the last tick that was processed */
@@ -65,6 +66,11 @@ uint64_t loop_now_ms(void)
         now_fresh = true;
     }
     return now;
+}
+
+uint64_t loop_turn(void)
+{
+    return turn;
 }
 
 int64_t loop_wall_s(void)
@@ -228,6 +234,7 @@ static void turn_end(void)
     doomed = NULL;
     free_doomed(now_free);
     now_fresh = false;
+    turn++;
 }
 
 void loop_run(void)

@@ -117,6 +117,31 @@ void sliceq_push(struct sliceq *q, struct slice s)
         sliceq_append(q, slice_keep(s));
 }
 
+void sliceq_copy(struct sliceq *q, const void *p, size_t n)
+{
+    const char *from = p;
+    while (n) {
+        struct slice *last = q->count ? &q->ring[(q->head + q->count - 1) & (q->cap - 1)] : NULL;
+        struct slab *s = last ? last->slab : NULL;
+        /* Only a slab that this queue alone holds and fills may be appended to. */
+        if (!s || s->refs != 1 || last->p + last->n != s->data + s->used || s->used == s->cap) {
+            s = slab_new(SLAB_SMALL);
+            size_t some = MIN(n, s->cap);
+            memcpy(s->data, from, some);
+            s->used = (uint32_t)some;
+            sliceq_append(q, (struct slice){s, s->data, some});
+            from += some, n -= some;
+            continue;
+        }
+        size_t some = MIN(n, (size_t)(s->cap - s->used));
+        memcpy(s->data + s->used, from, some);
+        s->used += (uint32_t)some;
+        last->n += some;
+        q->bytes += some;
+        from += some, n -= some;
+    }
+}
+
 void sliceq_take(struct sliceq *q, struct slice s)
 {
     ASSERT(s.slab && s.n);
@@ -155,7 +180,6 @@ void sliceq_consume(struct sliceq *q, size_t n)
         q->head = (q->head + 1) & (q->cap - 1);
         q->count--;
     }
-    /* An idle connection holds no ring. */
     if (!q->count)
         q->head = 0;
 }

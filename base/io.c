@@ -1,0 +1,549 @@
+/*
+ * io.c - one connected socket, plain or TLS. What happens where: reads come once a wake-up into
+ * buffers of the process; writes are queued and leave by one writev at the turn's end; TLS sees the
+ * socket only through a BIO whose two ends are those buffers and that queue.
+ */
+#include "base/io.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define CIPHER_READ    (48 * 1024) /* with what SSL still holds of a record it fits one read slab */
+#define RECORD_FULL    (16 * 1024)
+#define RECORD_SMALL   1400 /* one segment: the first bytes of a burst are usable at once */
+#define BURST_SMALL    (64 * 1024)
+#define BURST_IDLE_MS  1000
+#define SLICE_IN_PLACE 4096
+#define IOV_MAX_TURN   64
+
+static BIO_METHOD *bio_method;
+static struct slab *read_slab; /* where plaintext is read to; replaced when somebody kept it */
+
+/* Ciphertext of the wake-up that is being worked on; the BIO's reading end. */
+static char cipher_buf[CIPHER_READ];
+static struct str cipher_in;
+
+static void io_fail(struct io *io, const char *err);
+static void io_want_flush(struct io *io);
+
+/* ---- the BIO ---- */
+
+static int bio_read(BIO *b, char *to, size_t max, size_t *got)
+{
+    *got = MIN(max, cipher_in.n);
+    BIO_clear_retry_flags(b);
+    if (!*got) {
+        BIO_set_retry_read(b);
+        return 0;
+    }
+    memcpy(to, cipher_in.p, *got);
+    cipher_in = str_sub(cipher_in, *got, cipher_in.n);
+    return 1;
+}
+
+static int bio_write(BIO *b, const char *p, size_t n, size_t *written)
+{
+    struct io *io = BIO_get_data(b);
+    sliceq_copy(&io->out, p, n);
+    *written = n;
+    return 1;
+}
+
+static long bio_ctrl(BIO *b, int cmd, long num, void *ptr)
+{
+    (void)b, (void)num, (void)ptr;
+    return cmd == BIO_CTRL_FLUSH ? 1 : 0;
+}
+
+void io_setup(void)
+{
+    if (bio_method)
+        return;
+    bio_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "headgate io");
+    ASSERT(bio_method);
+    BIO_meth_set_read_ex(bio_method, bio_read);
+    BIO_meth_set_write_ex(bio_method, bio_write);
+    BIO_meth_set_ctrl(bio_method, bio_ctrl);
+    read_slab = slab_new(SLAB_LARGE);
+    read_slab->used = read_slab->cap; /* nobody appends to it */
+}
+
+/* ---- reading ---- */
+
+static struct slab *read_buffer(void)
+{
+    if (read_slab->refs > 1) {
+        slab_unref(read_slab);
+        read_slab = slab_new(SLAB_LARGE);
+        read_slab->used = read_slab->cap;
+    }
+    return read_slab;
+}
+
+static void read_stop(struct io *io)
+{
+    if (io->reading)
+        event_del(&io->ev_read);
+    io->reading = false;
+}
+
+static void read_start(struct io *io)
+{
+    if (io->reading || io->paused || io->eof_seen || io->state < IO_HANDSHAKE)
+        return;
+    event_add(&io->ev_read, NULL);
+    io->reading = true;
+}
+
+static void read_eof(struct io *io)
+{
+    io->eof_seen = true;
+    read_stop(io);
+    /* A TLS client that just hangs up may have been cut off by somebody else (RFC 8446 6.1). */
+    if (io->ssl && !(SSL_get_shutdown(io->ssl) & SSL_RECEIVED_SHUTDOWN))
+        io_fail(io, io->state == IO_HANDSHAKE ? err_eof : err_truncated);
+    else if (io->state == IO_OPEN)
+        io->ops->on_eof(io);
+    else
+        io_fail(io, err_eof);
+}
+
+/* recv into p: > 0 bytes; 0 when there is nothing to do (the cause was handled). */
+static size_t read_some(struct io *io, void *p, size_t max)
+{
+    ssize_t n = recv(io->fd, p, max, 0);
+    if (n > 0) {
+        io->bytes_in += (uint64_t)n;
+        io->last_in = loop_now_ms();
+        return (size_t)n;
+    }
+    if (n == 0)
+        read_eof(io);
+    else if (errno != EAGAIN && errno != EINTR)
+        io_fail(io, err_of_errno(errno));
+    return 0;
+}
+
+static const char *tls_error(void)
+{
+    unsigned long code = ERR_peek_last_error();
+    const char *text = code ? ERR_reason_error_string(code) : NULL;
+    ERR_clear_error();
+    return text ? text : "TLS failed";
+}
+
+/* Goes on with the handshake; true when it is done. */
+static bool tls_handshake(struct io *io)
+{
+    ERR_clear_error();
+    int rc = SSL_do_handshake(io->ssl);
+    if (io->out.bytes)
+        io_want_flush(io);
+    if (rc == 1) {
+        io->state = IO_OPEN;
+        if (io->ops->on_open)
+            io->ops->on_open(io);
+        return io->state == IO_OPEN;
+    }
+    if (SSL_get_error(io->ssl, rc) != SSL_ERROR_WANT_READ)
+        io_fail(io, tls_error());
+    return false;
+}
+
+/* Everything that the ciphertext of this wake-up holds, in one slab. */
+static void tls_read(struct io *io)
+{
+    struct slab *s = read_buffer();
+    size_t n = 0;
+    ERR_clear_error();
+    for (;;) {
+        int got = SSL_read(io->ssl, s->data + n, (int)(s->cap - n));
+        if (got > 0) {
+            n += (size_t)got;
+            ASSERT(n < s->cap);
+            continue;
+        }
+        int code = SSL_get_error(io->ssl, got);
+        /* What came before an alert or a broken record is delivered first. */
+        const char *err = NULL;
+        bool closed = code == SSL_ERROR_ZERO_RETURN;
+        if (!closed && code != SSL_ERROR_WANT_READ)
+            err = tls_error();
+        if (io->out.bytes)
+            io_want_flush(io); /* a key update's or a refused renegotiation's answer */
+        if (n)
+            io->ops->on_read(io, (struct slice){s, s->data, n});
+        if (io->state == IO_OPEN && err)
+            io_fail(io, err);
+        else if (io->state == IO_OPEN && closed && !io->eof_seen)
+            read_eof(io);
+        return;
+    }
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct io *io = arg;
+    (void)fd, (void)what;
+    if (io->paused) {
+        read_stop(io);
+        return;
+    }
+    if (!io->ssl) {
+        struct slab *s = read_buffer();
+        size_t n = read_some(io, s->data, s->cap);
+        if (n)
+            io->ops->on_read(io, (struct slice){s, s->data, n});
+        return;
+    }
+    size_t n = read_some(io, cipher_buf, sizeof(cipher_buf));
+    if (!n)
+        return;
+    cipher_in = (struct str){cipher_buf, n};
+    if (io->state != IO_HANDSHAKE || tls_handshake(io)) {
+        tls_read(io);
+    }
+    cipher_in = STR_NULL;
+}
+
+void io_pause(struct io *io, enum io_pause why)
+{
+    io->paused |= why; /* the event goes only if it fires meanwhile */
+}
+
+void io_resume(struct io *io, enum io_pause why)
+{
+    io->paused &= ~(unsigned)why;
+    if (!io->paused)
+        read_start(io);
+}
+
+/* ---- writing ---- */
+
+static void tls_write(struct io *io, const void *p, size_t n)
+{
+    const char *at = p;
+    ERR_clear_error();
+    while (n) {
+        size_t record = io->burst < BURST_SMALL ? RECORD_SMALL : RECORD_FULL;
+        size_t some = MIN(n, record);
+        /* The BIO takes everything, so this never wants a retry. */
+        if (SSL_write(io->ssl, at, (int)some) != (int)some) {
+            io->error = tls_error();
+            return;
+        }
+        io->burst += some;
+        at += some;
+        n -= some;
+    }
+}
+
+static void gather_encrypt(struct io *io)
+{
+    struct slab *g = io->gather;
+    if (!g || io->state != IO_OPEN)
+        return;
+    io->gather = NULL;
+    tls_write(io, g->data, g->used);
+    slab_unref(g);
+}
+
+static void write_stop(struct io *io)
+{
+    if (io->writing)
+        event_del(&io->ev_write);
+    io->writing = false;
+}
+
+static void write_start(struct io *io)
+{
+    if (!io->writing)
+        event_add(&io->ev_write, NULL);
+    io->writing = true;
+}
+
+/* Sends what is queued; false when the socket takes no more now, or is dead. */
+static bool out_send(struct io *io)
+{
+    while (io->out.bytes) {
+        struct iovec v[IOV_MAX_TURN];
+        unsigned n = sliceq_iov(&io->out, v, IOV_MAX_TURN);
+        struct msghdr m = {.msg_iov = v, .msg_iovlen = n};
+        size_t asked = 0;
+        for (unsigned i = 0; i < n; i++)
+            asked += v[i].iov_len;
+        ssize_t sent = sendmsg(io->fd, &m, MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0) {
+            if (errno != EAGAIN)
+                io->error = err_of_errno(errno);
+            return false;
+        }
+        io->bytes_out += (uint64_t)sent;
+        io->last_out = loop_now_ms();
+        sliceq_consume(&io->out, (size_t)sent);
+        if ((size_t)sent < asked)
+            return false;
+    }
+    return true;
+}
+
+static void send_fin(struct io *io)
+{
+    if (!io->shut || io->fin_sent)
+        return;
+    io->fin_sent = true;
+    shutdown(io->fd, SHUT_WR);
+}
+
+static void drained(struct io *io)
+{
+    if (!io->drain_wanted || io->out.bytes || io->gather || io->state != IO_OPEN)
+        return;
+    io->drain_wanted = false;
+    io->ops->on_drain(io);
+}
+
+static void io_flush(struct io *io)
+{
+    if (io->state < IO_HANDSHAKE && !io->error)
+        return; /* closed, or the connect is still under way */
+    gather_encrypt(io);
+    if (io->shut && io->ssl && io->state == IO_OPEN &&
+        !(SSL_get_shutdown(io->ssl) & SSL_SENT_SHUTDOWN))
+        SSL_shutdown(io->ssl);
+    bool all = !io->error && out_send(io);
+    if (io->error) {
+        io_fail(io, io->error);
+        return;
+    }
+    if (!all) {
+        write_start(io);
+        return;
+    }
+    write_stop(io);
+    send_fin(io);
+    if (!io->drain_wanted)
+        return;
+    if (io->turn != loop_turn() || io->turn_out < IO_TURN_MAX)
+        drained(io);
+    else
+        event_active(&io->ev_write, EV_WRITE, 0); /* next turn: others first */
+}
+
+static void on_flush(struct turn_task *t)
+{
+    io_flush(container_of(t, struct io, flush));
+}
+
+static void io_want_flush(struct io *io)
+{
+    loop_at_turn_end(&io->flush, on_flush);
+}
+
+static void on_connected(struct io *io)
+{
+    int err = 0;
+    socklen_t len = sizeof(err);
+    write_stop(io);
+    if (getsockopt(io->fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0)
+        err = errno;
+    if (err) {
+        io_fail(io, err_of_errno(err));
+        return;
+    }
+    io->state = io->ssl ? IO_HANDSHAKE : IO_OPEN;
+    io->last_in = io->last_out = loop_now_ms();
+    read_start(io);
+    if (io->ssl)
+        tls_handshake(io);
+    else if (io->ops->on_open)
+        io->ops->on_open(io);
+    if (io->state == IO_OPEN)
+        io_want_flush(io);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct io *io = arg;
+    (void)fd, (void)what;
+    if (io->state == IO_CONNECTING)
+        on_connected(io);
+    else if (io->state != IO_CLOSED && (io->out.bytes || io->gather))
+        io_flush(io);
+    else
+        drained(io);
+}
+
+/* Counts what this turn emits, and notices the start of a new burst. */
+static void write_account(struct io *io, size_t n)
+{
+    if (io->turn != loop_turn()) {
+        io->turn = loop_turn();
+        io->turn_out = 0;
+        if (loop_now_ms() - io->last_out > BURST_IDLE_MS)
+            io->burst = 0;
+    }
+    io->turn_out += n;
+    io_want_flush(io);
+}
+
+static void gather_add(struct io *io, const char *p, size_t n)
+{
+    while (n) {
+        if (!io->gather)
+            io->gather = slab_new(SLAB_SMALL);
+        size_t some = MIN(n, RECORD_FULL - io->gather->used);
+        memcpy(io->gather->data + io->gather->used, p, some);
+        io->gather->used += (uint32_t)some;
+        p += some;
+        n -= some;
+        if (io->gather->used == RECORD_FULL)
+            gather_encrypt(io);
+    }
+}
+
+void io_write(struct io *io, const void *p, size_t n)
+{
+    if (io->state == IO_CLOSED || io->shut || !n)
+        return;
+    write_account(io, n);
+    if (io->ssl)
+        gather_add(io, p, n);
+    else
+        sliceq_copy(&io->out, p, n);
+}
+
+void io_write_slice(struct io *io, struct slice s)
+{
+    if (s.n < SLICE_IN_PLACE || io->state == IO_CLOSED || io->shut) {
+        io_write(io, s.p, s.n);
+        return;
+    }
+    write_account(io, s.n);
+    if (!io->ssl) {
+        sliceq_push(&io->out, s);
+        return;
+    }
+    /* The record that is being gathered is filled first; the rest is encrypted where it lies. */
+    if (io->gather) {
+        size_t fill = MIN(s.n, RECORD_FULL - io->gather->used);
+        gather_add(io, (const char *)s.p, fill);
+        s.p += fill;
+        s.n -= fill;
+        gather_encrypt(io);
+    }
+    tls_write(io, s.p, s.n);
+}
+
+void io_want_drain(struct io *io)
+{
+    io->drain_wanted = true;
+    io_want_flush(io);
+}
+
+void io_shutdown(struct io *io)
+{
+    if (io->state == IO_CLOSED)
+        return;
+    io->shut = true;
+    io_want_flush(io);
+}
+
+/* ---- life ---- */
+
+void io_init(struct io *io, int fd, const struct io_ops *ops)
+{
+    io->ops = ops;
+    io->fd = fd;
+    io->state = IO_OPEN;
+    io->last_in = io->last_out = loop_now_ms();
+    event_assign(&io->ev_read, loop_base(), fd, EV_READ | EV_PERSIST, on_readable, io);
+    event_assign(&io->ev_write, loop_base(), fd, EV_WRITE | EV_PERSIST, on_writable, io);
+    read_start(io);
+}
+
+void io_start_tls(struct io *io, SSL *ssl)
+{
+    BIO *b = BIO_new(bio_method);
+    ASSERT(b);
+    BIO_set_data(b, io);
+    BIO_set_init(b, 1);
+    SSL_set_bio(ssl, b, b);
+    io->ssl = ssl;
+    if (io->state == IO_OPEN)
+        io->state = IO_HANDSHAKE;
+}
+
+static void on_connect_failed(struct turn_task *t)
+{
+    struct io *io = container_of(t, struct io, flush);
+    io_fail(io, io->error);
+}
+
+void io_connect(struct io *io, const struct sockaddr *addr, socklen_t len, const struct io_ops *ops)
+{
+    int on = 1;
+    io->ops = ops;
+    io->state = IO_CONNECTING;
+    io->last_in = io->last_out = loop_now_ms();
+    io->fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (io->fd >= 0 && addr->sa_family != AF_UNIX)
+        setsockopt(io->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    /* EAGAIN from a Unix socket: the backend's queue is full, nothing is under way. */
+    if (io->fd < 0 || (connect(io->fd, addr, len) < 0 && errno != EINPROGRESS)) {
+        io->error = err_of_errno(errno);
+        loop_at_turn_end(&io->flush, on_connect_failed);
+        return;
+    }
+    event_assign(&io->ev_read, loop_base(), io->fd, EV_READ | EV_PERSIST, on_readable, io);
+    event_assign(&io->ev_write, loop_base(), io->fd, EV_WRITE | EV_PERSIST, on_writable, io);
+    write_start(io);
+}
+
+static void io_fail(struct io *io, const char *err)
+{
+    if (io->state == IO_CLOSED)
+        return;
+    io->error = err;
+    /* An alert that explains the failure goes out before the owner closes. */
+    if (io->ssl && io->out.bytes && io->state == IO_HANDSHAKE && io->fd >= 0)
+        out_send(io);
+    read_stop(io);
+    write_stop(io);
+    turn_task_cancel(&io->flush);
+    io->ops->on_error(io, err);
+}
+
+void io_close(struct io *io)
+{
+    if (io->state == IO_CLOSED)
+        return;
+    io->state = IO_CLOSED;
+    read_stop(io);
+    write_stop(io);
+    turn_task_cancel(&io->flush);
+    if (io->fd >= 0) {
+        event_del(&io->ev_write); /* it may be active for the next turn */
+        close(io->fd);
+    }
+    io->fd = -1;
+    sliceq_fini(&io->out);
+    slab_unref(io->gather);
+    io->gather = NULL;
+    if (io->ssl)
+        SSL_free(io->ssl);
+    io->ssl = NULL;
+}
+
+void io_reset(struct io *io)
+{
+    struct linger l = {.l_onoff = 1, .l_linger = 0};
+    if (io->fd >= 0)
+        setsockopt(io->fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+    io_close(io);
+}
