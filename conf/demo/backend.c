@@ -152,8 +152,11 @@ static void clock_free(struct clock_stream *c)
 
 static void on_clock_closed(struct evhttp_connection *conn, void *arg)
 {
+    struct clock_stream *c = arg;
+
     (void)conn;
-    clock_free(arg);
+    c->server->active--; /* an answer that breaks off is never reported as written */
+    clock_free(c);
 }
 
 static void clock_send(struct clock_stream *c)

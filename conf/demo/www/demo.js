@@ -1,0 +1,128 @@
+// demo.js - keeps one card a channel live: who answers, how fast, and its event stream. Written by
+// hand, without a framework; everything that it shows came through the gate a moment ago.
+"use strict";
+
+const CHANNELS = [
+  { name: "stable", host: "www.localhost" },
+  { name: "beta", host: "beta.localhost" },
+  { name: "alpha", host: "alpha.localhost" },
+];
+const SAMPLES = 40;
+const SLOW_MS = 250;
+
+const origin = (host) => `${location.protocol}//${host}${location.port ? ":" + location.port : ""}`;
+
+function makeCard(channel) {
+  const card = document.getElementById("card").content.cloneNode(true).firstElementChild;
+  card.classList.add(channel.name);
+  card.classList.toggle("here", location.hostname === channel.host);
+  card.querySelector("h2").textContent = channel.name;
+  const link = card.querySelector(".host");
+  link.textContent = channel.host;
+  link.href = origin(channel.host) + "/";
+  const kill = card.querySelector(".kill");
+  kill.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(kill.textContent.trim());
+    kill.classList.add("copied");
+    setTimeout(() => kill.classList.remove("copied"), 1500);
+  });
+  document.getElementById("channels").append(card);
+  return card;
+}
+
+function setField(card, name, text) {
+  card.querySelector(`[data-is="${name}"]`).textContent = text;
+}
+
+function setState(card, state, text) {
+  card.classList.remove("good", "slow", "bad");
+  card.classList.add(state);
+  card.querySelector(".light").setAttribute("aria-label", text);
+}
+
+// Runs the animation anew even when the last one has not ended.
+function flash(card, name) {
+  const field = card.querySelector(`[data-is="${name}"]`);
+  field.classList.remove("flash");
+  void field.offsetWidth;
+  field.classList.add("flash");
+}
+
+function formatUptime(seconds) {
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+// Latencies as a curve on a root scale: one waiting request must not flatten all others.
+function drawSpark(card, samples) {
+  const x = (i) => 240 - ((samples.length - 1 - i) * 240) / (SAMPLES - 1);
+  const y = (ms) => 46 - 42 * Math.min(1, Math.sqrt(ms / 1000));
+  const points = samples.map((ms, i) => `${x(i).toFixed(1)},${y(ms).toFixed(1)}`);
+  const line = "M" + points.join("L");
+  card.querySelector(".line").setAttribute("d", line);
+  card.querySelector(".area").setAttribute("d", `${line}L240,48L${x(0).toFixed(1)},48Z`);
+}
+
+function showInfo(card, state, info, latency) {
+  const kill = card.querySelector(".kill code");
+  card.querySelector(".version").textContent = info.version;
+  for (const name of ["pid", "instance", "requests"]) setField(card, name, info[name]);
+  setField(card, "uptime", formatUptime(info.uptime));
+  setField(card, "latency", `${latency.toFixed(latency < 10 ? 1 : 0)} ms`);
+  kill.textContent = `kill -9 ${info.pid}`;
+  if (state.pid !== undefined && state.pid !== info.pid) flash(card, "pid");
+  state.pid = info.pid;
+  state.samples = [...state.samples, latency].slice(-SAMPLES);
+  drawSpark(card, state.samples);
+  setState(card, latency < SLOW_MS ? "good" : "slow", latency < SLOW_MS ? "answers" : "answers slowly");
+  card.querySelector(".problem").hidden = true;
+}
+
+function showProblem(card, channel, problem) {
+  const line = card.querySelector(".problem");
+  setState(card, "bad", "does not answer");
+  line.hidden = false;
+  line.textContent = problem;
+  if (location.hostname === channel.host) return;
+  // A browser tells a page nothing about a certificate that it does not trust.
+  const link = document.createElement("a");
+  link.href = origin(channel.host) + "/";
+  link.textContent = "open it once";
+  line.append(" If the browser does not trust the demo's CA yet, ", link, ".");
+}
+
+async function ask(card, channel, state) {
+  const start = performance.now();
+  try {
+    const answer = await fetch(origin(channel.host) + "/api/info", { cache: "no-store" });
+    if (!answer.ok) throw new Error(`the gate answered ${answer.status}`);
+    showInfo(card, state, await answer.json(), performance.now() - start);
+  } catch (error) {
+    showProblem(card, channel, error instanceof TypeError ? "No answer." : `${error.message}.`);
+  }
+}
+
+function listen(card, channel) {
+  const source = new EventSource(origin(channel.host) + "/api/clock");
+  source.onmessage = (event) => setField(card, "clock", event.data.slice(11, 19));
+  source.onerror = () => {
+    setField(card, "clock", "…");
+    // After an answer that is no stream the browser gives up for good; a gate that is between
+    // two backends is no reason to.
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(card, channel), 2000);
+  };
+}
+
+async function watch(channel) {
+  const card = makeCard(channel);
+  const state = { samples: [] };
+  listen(card, channel);
+  for (;;) {
+    await ask(card, channel, state);
+    await new Promise((done) => setTimeout(done, 1000));
+  }
+}
+
+document.getElementById("here").textContent = location.host;
+CHANNELS.forEach(watch);
