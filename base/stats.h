@@ -34,7 +34,7 @@
     X(log_dropped, counter, "log lines dropped because the reader was slow") \
     X(config_generation, gauge, "generation of the configuration in use")
 
-enum stat {
+enum stats_id {
 #define X(name, kind, help) STAT_##name,
     STATS_TABLE(X)
 #undef X
@@ -48,7 +48,7 @@ struct stats_slot {
 } __attribute__((aligned(64)));
 
 extern struct stats_slot *stats_self; /* never NULL: a private slot until stats_attach */
-static inline void stats_add(enum stat s, int64_t n)
+static inline void stats_add(enum stats_id s, int64_t n)
 {
     __atomic_store_n(&stats_self->v[s], stats_self->v[s] + n, __ATOMIC_RELAXED);
 }
@@ -57,11 +57,11 @@ static inline void stats_add(enum stat s, int64_t n)
 
 int stats_create(void);                              /* master: a sealed-size memfd; dies on failure */
 const char *stats_attach(int fd, unsigned slot) MUST_USE; /* maps it, takes the slot */
-int64_t stats_sum(enum stat s);                      /* over all slots */
-int64_t stats_slot_get(unsigned slot, enum stat s);
+int64_t stats_sum(enum stats_id s);                      /* over all slots */
+int64_t stats_slot_get(unsigned slot, enum stats_id s);
 void stats_slot_died(unsigned slot);                 /* gauges of a dead process go to zero */
-const char *stats_name(enum stat s);
-const char *stats_help(enum stat s);
-bool stats_is_gauge(enum stat s);
+const char *stats_name(enum stats_id s);
+const char *stats_help(enum stats_id s);
+bool stats_is_gauge(enum stats_id s);
 
 #endif
