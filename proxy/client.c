@@ -1,0 +1,271 @@
+/*
+ * client.c - a client connection from accept to close: TLS first where the listener says so, then
+ * the codec. One deadline a connection: it asks the present state how long it may still last.
+ */
+#include "proxy/client.h"
+
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/stats.h"
+#include "proxy/router.h"
+
+#define LINGER_MS 2000   /* for the client to read our last answer and close */
+#define CHECK_MS  1000   /* how often a deadline that keeps moving is looked at */
+
+static struct list clients = {&clients, &clients};
+static unsigned count;
+static bool draining;
+
+static const struct io_ops client_io;
+
+static void state_set(struct client *c, enum client_state to)
+{
+    ASSERT(c->state != CLIENT_CLOSED);
+    c->state = to;
+    c->state_since = loop_now_ms();
+}
+
+unsigned client_count(void)
+{
+    return count;
+}
+
+bool client_draining(void)
+{
+    return draining;
+}
+
+static void client_free(void *p)
+{
+    struct client *c = p;
+    h1_fini(&c->h1);
+    free(c);
+}
+
+void client_close(struct client *c)
+{
+    if (c->state == CLIENT_CLOSED)
+        return;
+    state_set(c, CLIENT_CLOSED);
+    stats_add(STAT_bytes_in, (int64_t)c->io.bytes_in);
+    stats_add(STAT_bytes_out, (int64_t)c->io.bytes_out);
+    io_close(&c->io);
+    deadline_cancel(&c->deadline);
+    h1_gone(c, "the client went away");
+    tls_conn_fini(&c->tls);
+    snapshot_unref(&c->snap);
+    list_remove(&c->link);
+    count--;
+    stats_dec(connections);
+    stats_dec(connections_h1);
+    loop_free_later(c, client_free);
+}
+
+void client_linger(struct client *c)
+{
+    if (c->state != CLIENT_OPEN)
+        return;
+    state_set(c, CLIENT_LINGER);
+    io_shutdown(&c->io);
+    io_resume(&c->io, IO_PAUSE_PEER);
+}
+
+/* ---- deadlines ---- */
+
+static uint64_t left_of(uint64_t since, uint64_t limit)
+{
+    uint64_t now = loop_now_ms();
+    if (!limit)
+        return UINT64_MAX;
+    return since + limit > now ? since + limit - now : 0;
+}
+
+static uint64_t time_left(const struct client *c, const char **why)
+{
+    const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
+    switch (c->state) {
+    case CLIENT_HANDSHAKE:
+        *why = "TLS handshake timed out";
+        return left_of(c->state_since, t->handshake);
+    case CLIENT_LINGER:
+        /* As long as the answer is being taken, the gap counts, not the linger time. */
+        *why = "client did not close";
+        if (io_queued(&c->io))
+            return left_of(c->io.last_out, t->write_gap ? t->write_gap : LINGER_MS);
+        return left_of(MAX(c->state_since, c->io.last_out), LINGER_MS);
+    case CLIENT_OPEN:
+        return h1_time_left(c, why);
+    case CLIENT_CLOSED:
+        break;
+    }
+    return UINT64_MAX;
+}
+
+static void on_deadline(struct deadline *d)
+{
+    struct client *c = container_of(d, struct client, deadline);
+    const char *why = NULL;
+    uint64_t left = time_left(c, &why);
+    if (left) {
+        deadline_set(d, MIN(left, CHECK_MS), on_deadline);
+        return;
+    }
+    if (c->state == CLIENT_HANDSHAKE)
+        stats_inc(handshakes_failed);
+    if (c->state == CLIENT_OPEN)
+        h1_timeout(c, why);
+    else
+        client_close(c);
+    if (c->state != CLIENT_CLOSED && !deadline_is_set(d))
+        deadline_set(d, CHECK_MS, on_deadline);
+}
+
+/* ---- what the socket says ---- */
+
+static struct client *of(struct io *io)
+{
+    return container_of(io, struct client, io);
+}
+
+static void on_open(struct io *io)
+{
+    struct client *c = of(io);
+    if (c->io.ssl) {
+        tls_conn_established(&c->tls, c->io.ssl);
+        if (c->tls.resumed)
+            stats_inc(handshakes_resumed);
+        else
+            stats_inc(handshakes_full);
+        c->tls.names = NULL;
+        snapshot_unref(&c->snap);
+    }
+    state_set(c, CLIENT_OPEN);
+    h1_open(c);
+    if (draining && !h1_busy(c))
+        client_linger(c);
+}
+
+static void on_read(struct io *io, struct slice data)
+{
+    struct client *c = of(io);
+    if (c->state == CLIENT_OPEN)
+        h1_read(c, data);
+}
+
+static void on_eof(struct io *io)
+{
+    struct client *c = of(io);
+    if (c->state == CLIENT_OPEN)
+        h1_eof(c);
+    else
+        client_close(c);
+}
+
+static void on_drain(struct io *io)
+{
+    struct client *c = of(io);
+    if (c->state == CLIENT_OPEN)
+        h1_drained(c);
+}
+
+static void on_error(struct io *io, const char *err)
+{
+    struct client *c = of(io);
+    if (c->state == CLIENT_HANDSHAKE) {
+        stats_inc(handshakes_failed);
+        log_debug("TLS handshake failed", "client", "%s", c->peer_ip, "sni", "%s", c->tls.sni, "error", "%s", err);
+    }
+    if (c->state == CLIENT_OPEN)
+        h1_gone(c, err);
+    client_close(c);
+}
+
+static const struct io_ops client_io = {on_open, on_read, on_eof, on_drain, on_error};
+
+/* ---- birth ---- */
+
+static void peer_text(struct client *c, const struct sockaddr *sa)
+{
+    if (sa->sa_family == AF_INET) {
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, c->peer_ip, sizeof(c->peer_ip));
+    } else if (sa->sa_family == AF_INET6) {
+        const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
+        /* A dual-stack listener sees IPv4 clients as ::ffff:a.b.c.d; nobody else should. */
+        if (IN6_IS_ADDR_V4MAPPED(a))
+            inet_ntop(AF_INET, &a->s6_addr[12], c->peer_ip, sizeof(c->peer_ip));
+        else
+            inet_ntop(AF_INET6, a, c->peer_ip, sizeof(c->peer_ip));
+    } else {
+        memcpy(c->peer_ip, "unix", 5);
+    }
+}
+
+void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kind)
+{
+    struct client *c = calloc(1, sizeof(*c));
+    int on = 1;
+    ASSERT(c);
+    peer_text(c, peer);
+    if (peer->sa_family != AF_UNIX)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    c->kind = kind;
+    c->state_since = loop_now_ms();
+    list_append(&clients, &c->link);
+    count++;
+    stats_inc(connections_total);
+    stats_inc(connections);
+    stats_inc(connections_h1);
+    io_init(&c->io, fd, &client_io);
+    if (kind == LISTENER_HTTPS) {
+        c->snap = snapshot_ref(snapshot_current());
+        c->tls.names = c->snap->names;
+        c->tls.fd = fd;
+        c->state = CLIENT_HANDSHAKE;
+        io_start_tls(&c->io, tls_server_new(&c->tls));
+    } else {
+        c->state = CLIENT_OPEN;
+        h1_open(c);
+    }
+    deadline_set(&c->deadline, CHECK_MS, on_deadline);
+}
+
+void client_drain_all(void)
+{
+    draining = true;
+    LIST_EACH_SAFE (&clients, l) {
+        struct client *c = container_of(l, struct client, link);
+        if (c->state == CLIENT_OPEN && !h1_busy(c) && !c->h1.head_since)
+            client_linger(c);
+    }
+}
+
+/* ---- facts for requests ---- */
+
+struct str req_peer_ip(const struct req *r)
+{
+    return str_of(r->client->peer_ip);
+}
+
+uint16_t req_local_port(const struct req *r)
+{
+    struct client *c = r->client;
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof(sa);
+    if (!c->local_port && c->io.fd >= 0 && getsockname(c->io.fd, (struct sockaddr *)&sa, &len) == 0) {
+        if (sa.ss_family == AF_INET)
+            c->local_port = ntohs(((struct sockaddr_in *)(void *)&sa)->sin_port);
+        else if (sa.ss_family == AF_INET6)
+            c->local_port = ntohs(((struct sockaddr_in6 *)(void *)&sa)->sin6_port);
+    }
+    return c->local_port;
+}
+
+const char *req_tls_version(const struct req *r)
+{
+    if (r->client->kind != LISTENER_HTTPS)
+        return NULL;
+    return r->client->tls.version == 0x0304 ? "TLSv1.3" : "TLSv1.2";
+}

@@ -1,0 +1,45 @@
+/*
+ * client.h - one client connection of a worker: accepted socket, TLS, the codec that it speaks, and
+ * the deadlines of its present state. Bytes are base/io.h's, framing h1.h's.
+ */
+#ifndef HG_CLIENT_H
+#define HG_CLIENT_H
+
+#include "base/io.h"
+#include "base/msg.h"
+#include "proxy/h1.h"
+#include "proxy/snapshot.h"
+
+enum client_state {
+    CLIENT_HANDSHAKE,
+    CLIENT_OPEN,   /* the codec has it */
+    CLIENT_LINGER, /* our FIN is out or on its way; what still comes is thrown away */
+    CLIENT_CLOSED
+};
+
+struct client {
+    struct list link; /* of the worker's clients */
+    struct io io;
+    struct tls_conn tls;
+    struct snapshot *snap; /* counted, during the handshake only */
+    enum client_state state;
+    enum listener_kind kind;
+    struct deadline deadline;
+    uint64_t state_since; /* ms: when state was entered */
+    struct h1 h1;
+    char peer_ip[46];
+    uint16_t local_port; /* looked up when first asked for */
+};
+
+/* Takes over the accepted, non-blocking fd. */
+void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kind);
+/* At once, with everything that hangs on it; freed one turn later. Twice is fine. */
+void client_close(struct client *c);
+/* Sends what is queued, then FIN, and throws away what still comes, for a bounded time. */
+void client_linger(struct client *c);
+unsigned client_count(void);
+/* No new requests: idle connections are closed when no request is under way on them. */
+void client_drain_all(void);
+bool client_draining(void);
+
+#endif
