@@ -1,0 +1,38 @@
+/*
+ * h1_fields.h - inside the HTTP/1.1 parser: the field section (RFC 9112 5) as heads and trailers
+ * have it, and what its fields say about framing, connection and host. Not for other parts.
+ */
+#ifndef HG_H1_FIELDS_H
+#define HG_H1_FIELDS_H
+
+#include "proxy/http.h"
+
+/*
+ * Field lines from p up to the empty line, whose CR is *stop. Every line ends in CRLF and no CR or
+ * LF stands alone: the caller has seen to it. [p, end) may be read. Names become lower case in
+ * place. f->v has room for a field a line. NULL, or the rule that was broken.
+ */
+const char *h1_fields_parse(char *p, char *stop, const char *end, struct fields *f) MUST_USE;
+
+/* What a head's fields say; the fields point into the array that was read. */
+struct h1_facts {
+    const struct field *host, *length, *coding, *upgrade;
+    uint64_t content_length;
+    bool chunked; /* Transfer-Encoding is there, and it is `chunked` */
+    bool close, keep_alive, connection_upgrade;
+    bool expect_continue, expect_other;
+    bool te_trailers;
+};
+
+/*
+ * Collects them, flags FIELD_HOP, refuses framing that two readers could understand in two ways.
+ * NULL, or the rule that was broken.
+ */
+const char *h1_facts_of(struct fields *f, struct h1_facts *facts) MUST_USE;
+
+/* A Host field's value: a DNS name, IPv4 or [IPv6] address and maybe a port, nothing more. */
+bool h1_host_valid(struct str host);
+/* The same host and port? The port left out is `default_port`. Both are valid. */
+bool h1_host_same(struct str a, struct str b, struct str default_port);
+
+#endif

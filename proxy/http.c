@@ -1,0 +1,233 @@
+/*
+ * http.c - the vocabulary of HTTP that all versions share: method, field and status names, the
+ * growing field array, comma-separated lists. No wire format here: see h1_parse.c for that.
+ */
+#include "proxy/http.h"
+
+#define SAME(c)       [c] = (c)
+#define FOLD(up, low) [up] = (low), [low] = (low)
+const unsigned char http_tchar_lower[256] = {
+    SAME('!'),      SAME('#'),      SAME('$'),      SAME('%'),      SAME('&'),      SAME('\''),
+    SAME('*'),      SAME('+'),      SAME('-'),      SAME('.'),      SAME('^'),      SAME('_'),
+    SAME('`'),      SAME('|'),      SAME('~'),      SAME('0'),      SAME('1'),      SAME('2'),
+    SAME('3'),      SAME('4'),      SAME('5'),      SAME('6'),      SAME('7'),      SAME('8'),
+    SAME('9'),      FOLD('A', 'a'), FOLD('B', 'b'), FOLD('C', 'c'), FOLD('D', 'd'), FOLD('E', 'e'),
+    FOLD('F', 'f'), FOLD('G', 'g'), FOLD('H', 'h'), FOLD('I', 'i'), FOLD('J', 'j'), FOLD('K', 'k'),
+    FOLD('L', 'l'), FOLD('M', 'm'), FOLD('N', 'n'), FOLD('O', 'o'), FOLD('P', 'p'), FOLD('Q', 'q'),
+    FOLD('R', 'r'), FOLD('S', 's'), FOLD('T', 't'), FOLD('U', 'u'), FOLD('V', 'v'), FOLD('W', 'w'),
+    FOLD('X', 'x'), FOLD('Y', 'y'), FOLD('Z', 'z'),
+};
+#undef SAME
+#undef FOLD
+
+bool http_is_tchar(unsigned char c)
+{
+    return http_tchar_lower[c] != 0;
+}
+
+/* ---- methods ---- */
+
+enum http_method http_method_of(struct str name)
+{
+    static const struct {
+        struct str name;
+        enum http_method method;
+    } table[] = {
+        {STR("GET"), METHOD_GET},         {STR("POST"), METHOD_POST},
+        {STR("HEAD"), METHOD_HEAD},       {STR("PUT"), METHOD_PUT},
+        {STR("OPTIONS"), METHOD_OPTIONS}, {STR("DELETE"), METHOD_DELETE},
+        {STR("PATCH"), METHOD_PATCH},     {STR("CONNECT"), METHOD_CONNECT},
+        {STR("TRACE"), METHOD_TRACE},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(table); i++)
+        if (str_eq(name, table[i].name))
+            return table[i].method;
+    return METHOD_OTHER;
+}
+
+bool http_method_idempotent(enum http_method m)
+{
+    switch (m) {
+    case METHOD_GET:
+    case METHOD_HEAD:
+    case METHOD_PUT:
+    case METHOD_DELETE:
+    case METHOD_OPTIONS:
+    case METHOD_TRACE:
+        return true;
+    case METHOD_OTHER: /* unknown: assume that sending it twice does harm */
+    case METHOD_POST:
+    case METHOD_PATCH:
+    case METHOD_CONNECT:
+        break;
+    }
+    return false;
+}
+
+/* ---- field names ---- */
+
+static const struct str names[FIELD_COUNT] = {[FIELD_OTHER] = {"", 0},
+#define X(id, text) [FIELD_##id] = {text, sizeof(text) - 1},
+                                              FIELD_TABLE(X)
+#undef X
+};
+
+/*
+ * Open addressing over 256 bytes, four cache lines, with room enough that a name which is not in
+ * the table mostly meets an empty slot at once. Filled before main, so that looking up needs no
+ * test whether it was: every process of headgate forks from one that has it.
+ */
+static uint8_t slots[256];
+
+static inline unsigned slot_of(struct str s)
+{
+    const unsigned char *p = (const unsigned char *)s.p;
+    return ((unsigned)s.n * 7 + p[0] * 5u + p[s.n - 1] * 31u + p[s.n / 2] * 17u) & 0xff;
+}
+
+__attribute__((constructor)) static void fill_slots(void)
+{
+    for (unsigned t = 1; t < FIELD_COUNT; t++) {
+        unsigned at = slot_of(names[t]);
+        while (slots[at])
+            at = (at + 1) & 0xff;
+        slots[at] = (uint8_t)t;
+    }
+}
+
+static inline uint64_t load8(const char *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+
+/* memcmp's call costs more than the few bytes of a name. */
+static inline bool same_bytes(const char *a, const char *b, size_t n)
+{
+    if (n < 8) {
+        for (size_t i = 0; i < n; i++)
+            if (a[i] != b[i])
+                return false;
+        return true;
+    }
+    for (size_t i = 0; i + 8 < n; i += 8)
+        if (load8(a + i) != load8(b + i))
+            return false;
+    return load8(a + n - 8) == load8(b + n - 8);
+}
+
+enum field_token field_token_of(struct str s)
+{
+    if (s.n == 0)
+        return FIELD_OTHER;
+    for (unsigned at = slot_of(s); slots[at]; at = (at + 1) & 0xff) {
+        const struct str *name = &names[slots[at]];
+        if (name->n == s.n && same_bytes(name->p, s.p, s.n))
+            return (enum field_token)slots[at];
+    }
+    return FIELD_OTHER;
+}
+
+struct str field_name(enum field_token t)
+{
+    ASSERT((unsigned)t < FIELD_COUNT);
+    return names[t];
+}
+
+/* ---- field arrays ---- */
+
+static void append(struct arena *a, struct fields *f, struct field field)
+{
+    if (f->n == f->cap) {
+        unsigned cap = MAX(f->cap * 2, 8u);
+        ASSERT(cap > f->cap);
+        struct field *v = arena_zarray(a, struct field, cap);
+        if (f->n)
+            memcpy(v, f->v, f->n * sizeof(*v));
+        f->v = v;
+        f->cap = cap;
+    }
+    f->v[f->n++] = field;
+}
+
+void fields_add(struct arena *a, struct fields *f, struct str name, struct str value)
+{
+    append(a, f,
+           (struct field){.name = name, .value = value, .token = (uint16_t)field_token_of(name)});
+}
+
+void fields_add_token(struct arena *a, struct fields *f, enum field_token t, struct str value)
+{
+    ASSERT(t != FIELD_OTHER);
+    append(a, f, (struct field){.name = field_name(t), .value = value, .token = (uint16_t)t});
+}
+
+const struct field *fields_get(const struct fields *f, enum field_token t)
+{
+    for (unsigned i = 0; i < f->n; i++)
+        if (f->v[i].token == t)
+            return &f->v[i];
+    return NULL;
+}
+
+/* ---- lists ---- */
+
+bool http_list_has(struct str list, struct str token)
+{
+    struct str piece;
+    while (str_split(&list, ',', &piece))
+        if (str_ieq(str_trim(piece), token))
+            return token.n > 0; /* empty elements mean nothing (RFC 9110 5.6.1.2) */
+    return false;
+}
+
+/* ---- statuses ---- */
+
+/* The IANA registry's phrases; what RFC 9110 renamed has its new name. */
+#define REASONS(X)                                                                                 \
+    X(100, "Continue")                                                                             \
+    X(101, "Switching Protocols") X(102, "Processing") X(103, "Early Hints") X(200, "OK")          \
+        X(201, "Created") X(202, "Accepted") X(203, "Non-Authoritative Information") X(            \
+            204, "No Content") X(205, "Reset Content") X(206, "Partial Content")                   \
+            X(207, "Multi-Status") X(208, "Already Reported") X(226, "IM Used") X(                 \
+                300, "Multiple Choices") X(301, "Moved Permanently") X(302, "Found")               \
+                X(303, "See Other") X(304, "Not Modified") X(305, "Use Proxy") X(                  \
+                    307, "Temporary Redirect") X(308, "Permanent Redirect") X(400, "Bad Request")  \
+                    X(401, "Unauthorized") X(402, "Payment Required") X(403, "Forbidden") X(       \
+                        404, "Not Found") X(405, "Method Not Allowed") X(406, "Not Acceptable")    \
+                        X(407, "Proxy Authentication Required") X(408, "Request Timeout") X(       \
+                            409, "Conflict") X(410, "Gone") X(411, "Length Required")              \
+                            X(412, "Precondition Failed") X(413, "Content Too Large") X(           \
+                                414, "URI Too Long") X(415, "Unsupported Media Type")              \
+                                X(416, "Range Not Satisfiable") X(417, "Expectation Failed") X(    \
+                                    421, "Misdirected Request") X(422, "Unprocessable Content")    \
+                                    X(423, "Locked") X(424, "Failed Dependency")                   \
+                                        X(425, "Too Early") X(426, "Upgrade Required") X(          \
+                                            428, "Precondition Required") X(429,                   \
+                                                                            "Too Many Requests")   \
+                                            X(431, "Request Header Fields Too Large") X(           \
+                                                451, "Unavailable For Legal Reasons")              \
+                                                X(500, "Internal Server Error") X(                 \
+                                                    501, "Not Implemented") X(502, "Bad Gateway")  \
+                                                    X(503, "Service Unavailable")                  \
+                                                        X(504, "Gateway Timeout") X(               \
+                                                            505, "HTTP Version Not Supported")     \
+                                                            X(506, "Variant Also Negotiates") X(   \
+                                                                507, "Insufficient Storage")       \
+                                                                X(508, "Loop Detected") X(         \
+                                                                    511, "Network Authentication " \
+                                                                         "Required")
+
+struct str http_reason(unsigned status)
+{
+    switch (status) {
+#define X(code, text) \
+    case code:        \
+        return STR(text);
+        REASONS(X)
+#undef X
+    default:
+        return (struct str){"", 0};
+    }
+}
