@@ -6,6 +6,7 @@
 #ifndef HG_ACCESS_LOG_H
 #define HG_ACCESS_LOG_H
 
+#include "base/base.h"
 #include "proxy/req.h"
 
 #define ACCESS_LINE_MAX 4096

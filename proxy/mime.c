@@ -108,7 +108,6 @@ static const struct mime table[] = {
     BIN("rtf", "application/rtf"),
     TEXT("sh", "text/plain"),
     BIN("svg", "image/svg+xml"),
-    BIN("svgz", "image/svg+xml"),
     BIN("tar", "application/x-tar"),
     BIN("tgz", "application/gzip"),
     BIN("tif", "image/tiff"),
@@ -134,8 +133,8 @@ static const struct mime table[] = {
     BIN("xml", "application/xml"),
     BIN("xsl", "application/xslt+xml"),
     BIN("xz", "application/x-xz"),
-    TEXT("yaml", "application/yaml"),
-    TEXT("yml", "application/yaml"),
+    BIN("yaml", "application/yaml"),
+    BIN("yml", "application/yaml"),
     BIN("zip", "application/zip"),
     BIN("zst", "application/zstd"),
 };
