@@ -25,6 +25,8 @@
 #define BODY_MAX   (1024 * 1024)
 #define STOP_TICKS 50 /* of 100 ms: how long the last requests have after SIGTERM */
 
+LIST_HEAD(clock_list, clock_stream);
+
 /* One client of /api/clock. */
 struct clock_stream {
     LIST_ENTRY(clock_stream) link;
@@ -45,7 +47,7 @@ struct server {
     unsigned stop_ticks;
     bool stopping;
     struct event stop_timer;
-    LIST_HEAD(, clock_stream) clocks;
+    struct clock_list clocks;
 };
 
 /* ---- answers ---- */
