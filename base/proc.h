@@ -34,13 +34,25 @@ struct proc {
  */
 const char *proc_spawn(struct arena *a, const struct proc_spec *spec, struct proc *out) MUST_USE;
 void proc_signal_group(pid_t pid, int sig);
+/* fork whose child starts with default signal dispositions and an empty mask; as fork(2) else. */
+pid_t proc_fork(void);
+/*
+ * Reaps the children that proc_spawn did not start: what a service's daemon left behind comes to the
+ * master as subreaper. Those of proc_spawn are left to who started them. Returns how many children
+ * there are still, strangers and others.
+ */
+unsigned proc_reap_strangers(void);
+/* Signals the process group of every child, whoever started it: the last resort of a stop. */
+void proc_signal_children(int sig);
+/* Soft RLIMIT_NOFILE up to the hard one, for this process only: proc_spawn gives children the old one. */
+void proc_raise_nofile(void);
 /* setgroups, setresgid, setresuid to the user for good, empty capability sets, no_new_privs. */
 const char *proc_drop(uid_t uid, gid_t gid) MUST_USE;
 /* "exited with status 1", "killed by SIGSEGV (core dumped)": for the log; in buf. */
 const char *proc_status_text(int wait_status, char *buf, size_t n);
 /* Program name → absolute path by PATH; with a slash as it is. NULL when there is none. */
 const char *proc_which(struct arena *a, const char *name, const char *path_env);
-void proc_set_title(const char *title); /* argv[0] and comm, for ps */
+void proc_set_title(const char *title); /* for ps: over the arguments, which are gone then */
 void proc_save_args(int argc, char **argv);
 
 #endif
