@@ -12,7 +12,10 @@
 
 struct tls_cert; /* counted: chain, key, digest, the names it covers, dates */
 
-/* PEM chain and key in one text, or in two. Checks that they fit. NULL and a sentence in *err. */
+/*
+ * PEM chain and key in one text (key_pem empty), or in two. Checks that they fit. NULL and a sentence
+ * in *err, good until the next failure here. The texts stay the caller's: OPENSSL_cleanse them.
+ */
 struct tls_cert *tls_cert_parse(struct str chain_pem, struct str key_pem, const char **err);
 struct tls_cert *tls_cert_ref(struct tls_cert *c);
 void tls_cert_unref(struct tls_cert **c);
@@ -25,17 +28,22 @@ struct tls_names;
  * From tls.certificates of the config (they win, "chosen by name"; for site host "*" the first one
  * for names that none covers). Certificates of issuers arrive by tls_issued at any time.
  */
-struct tls_names *tls_names_new(const struct conf *c, const char **err);
+struct tls_names *tls_names_new(const struct conf *c, const char **err); /* NULL and a sentence */
 void tls_names_free(struct tls_names **n);
 
-/* A certificate from the agent (local CA now, ACME later) for a host; replaces an older one. */
+/*
+ * A certificate from the agent (local CA now, ACME later) for a host; replaces an older one. The
+ * caller keeps its reference. Host "*" is for names that no site claims (tls.unknown_sni: local).
+ */
 void tls_issued(struct str host, struct tls_cert *cert);
 
-/* Per-connection facts that the callbacks need and fill; embed it, zeroed but `names`. */
+/* Per-connection facts that the callbacks need and fill; embed it, zeroed but `names` and `fd`. */
 struct tls_conn {
     const struct tls_names *names; /* of the snapshot at accept; its owner keeps it alive */
     struct tls_cert *cert;         /* counted: what this connection presented */
     char sni[256];                 /* lower case, "" when none was sent */
+    int fd;                        /* the socket, or 0: tells the site of a client without SNI by its local address */
+    unsigned version;              /* 0x0303 or 0x0304 once established */
     bool h2;                       /* ALPN chose h2 */
     bool resumed;
     bool alpn_challenge;           /* for ACME (later) */
@@ -47,6 +55,7 @@ void tls_set_min_version(unsigned min_version);
 void tls_set_ticket_keys(const struct msg_ticket_keys *k);
 void tls_ticket_key_make(struct msg_ticket_key *k); /* master: random name and keys */
 SSL *tls_server_new(struct tls_conn *c);            /* server-side SSL with c as its app data */
+void tls_conn_established(struct tls_conn *c, SSL *ssl); /* at the end of the handshake: version, h2, resumed */
 void tls_conn_fini(struct tls_conn *c);             /* drops the certificate */
 /*
  * May this connection answer for `host`? False when the certificate that would be chosen for host
