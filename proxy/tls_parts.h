@@ -5,6 +5,7 @@
 #ifndef HG_TLS_PARTS_H
 #define HG_TLS_PARTS_H
 
+#include "base/base.h" /* first: it asks libc for its GNU side */
 #include "proxy/tls.h"
 
 #define TLS_HOST_MAX 255
