@@ -1,0 +1,259 @@
+/*
+ * files.c - the `files` handler: from a request to a file's bytes. Which name is meant and what is
+ * answered stands here; opening and keeping files is files_cache.c's, conditions and ranges are
+ * files_cond.c's.
+ */
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "proxy/files_cache.h"
+#include "proxy/redirect.h"
+#include "proxy/req.h"
+#include "proxy/uri.h"
+
+struct files {
+    struct files_entry *entry; /* counted; NULL once nothing more is to be sent */
+    uint64_t at, end;          /* bytes of it */
+};
+
+static const char err_missing[] = "no such file";
+
+static void files_release(struct req *r)
+{
+    struct files *f = r->handler_state;
+    if (f)
+        files_entry_unref(&f->entry);
+}
+
+/*
+ * Dot files are not served: they are there for programs on the box. Only /.well-known/ at the
+ * site's root is for everyone (RFC 8615).
+ */
+static bool has_dot_file(const struct req *r, struct str name)
+{
+    if (str_eq(r->route->path, STR("/")) && str_starts(name, STR(".well-known/")))
+        name = str_sub(name, 12, name.n);
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] == '.' && (i == 0 || name.p[i - 1] == '/'))
+            return true;
+    return false;
+}
+
+/* "a//b" names the same file as "a/b": one name for one file. In place. */
+static struct str collapse_slashes(struct arena *a, struct str s)
+{
+    char *to = arena_alloc(a, s.n + 1);
+    size_t n = 0;
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] != '/' || n == 0 || to[n - 1] != '/')
+            to[n++] = s.p[i];
+    to[n] = '\0';
+    return (struct str){to, n};
+}
+
+/* The file below the root that the path means, NUL-terminated; false: none can be meant. */
+static bool file_name(const struct req *r, struct str *name, bool *folder)
+{
+    struct str rest = r->rest;
+    if (!r->route->prefix) { /* an exact route serves the file of its own name */
+        const char *slash = memrchr(r->path.p, '/', r->path.n);
+        rest = str_sub(r->path, slash ? (size_t)(slash - r->path.p) + 1 : 0, r->path.n);
+    }
+    if (!uri_file_path(r->arena, rest, name))
+        return false;
+    if (memmem(name->p, name->n, "//", 2))
+        *name = collapse_slashes(r->arena, *name);
+    *folder = name->n == 0 || name->p[name->n - 1] == '/';
+    if (has_dot_file(r, *name))
+        return false;
+    if (!*folder)
+        return true;
+    struct str index = r->route->index;
+    if (index.n == 0)
+        return false;
+    struct out o = out_on(arena_alloc(r->arena, name->n + index.n + 1), name->n + index.n + 1);
+    out_str(&o, *name);
+    out_str(&o, index);
+    *name = out_done(&o);
+    out_char(&o, '\0');
+    ASSERT(!o.over);
+    return true;
+}
+
+static void fail_found(struct req *r, enum files_found found)
+{
+    switch (found) {
+    case FILES_DENIED:
+        req_fail(r, 403, "permission denied: the worker's user cannot read the file");
+        return;
+    case FILES_BUSY:
+        req_fail(r, 503, "no descriptor or memory left to open the file");
+        return;
+    case FILES_BROKEN:
+        req_fail(r, 500, "the file could not be read");
+        return;
+    case FILES_FOUND:
+    case FILES_FOLDER:
+    case FILES_MISSING:
+        break;
+    }
+    req_fail(r, 404, err_missing);
+}
+
+static void add_validators(struct req *r, const struct files_entry *e)
+{
+    struct fields *f = &r->answer.fields;
+    /* Copies: the entry may be gone before the head is on the wire. */
+    fields_add_token(r->arena, f, FIELD_etag, arena_str(r->arena, e->etag));
+    fields_add_token(r->arena, f, FIELD_last_modified, arena_str(r->arena, e->last_modified));
+}
+
+/* The next piece; from the entry's content in one go, from a descriptor 64 KiB at a time. */
+static void send_piece(struct req *r)
+{
+    struct files *f = r->handler_state;
+    struct files_entry *e = f->entry;
+    struct slice piece;
+    struct slab *own = NULL;
+    if (e->content) {
+        piece = (struct slice){e->content, e->content->data + f->at, (size_t)(f->end - f->at)};
+    } else {
+        own = slab_new(SLAB_LARGE);
+        ssize_t n;
+        do {
+            n = pread(e->fd, own->data, MIN((uint64_t)SLAB_LARGE, f->end - f->at), (off_t)f->at);
+        } while (n < 0 && errno == EINTR);
+        if (n <= 0) {
+            /* Content-Length is promised already: the client must see that bytes are missing. */
+            slab_unref(own);
+            req_fail(r, 500, n ? "the file could not be read" : "the file was truncated meanwhile");
+            return;
+        }
+        own->used = (uint32_t)n;
+        piece = (struct slice){own, own->data, (size_t)n};
+    }
+    f->at += piece.n;
+    struct slab *hold = own ? own : slab_ref(e->content);
+    const bool end = f->at == f->end;
+    if (end)
+        files_entry_unref(&f->entry);
+    req_send(r, &piece, 1, end);
+    slab_unref(hold);
+}
+
+static void files_proceed(struct req *r)
+{
+    const struct files *f = r->handler_state;
+    if (f && f->entry && !req_over(r))
+        send_piece(r);
+}
+
+/* 200 or 206: the head, and right behind it what is at hand of the body. */
+static void answer_bytes(struct req *r, const struct files_range *range, bool part)
+{
+    struct files *f = r->handler_state;
+    const struct files_entry *e = f->entry;
+    struct fields *out = &r->answer.fields;
+    r->answer.status = part ? 206 : 200;
+    r->answer.length = range->n;
+    fields_add_token(r->arena, out, FIELD_content_type, e->type);
+    add_validators(r, e);
+    fields_add_token(r->arena, out, FIELD_accept_ranges, STR("bytes"));
+    fields_add(r->arena, out, STR("x-content-type-options"), STR("nosniff"));
+    if (part)
+        fields_add_token(r->arena, out, FIELD_content_range,
+                         arena_fmt(r->arena, "bytes %llu-%llu/%llu",
+                                   (unsigned long long)range->from,
+                                   (unsigned long long)(range->from + range->n - 1),
+                                   (unsigned long long)e->size));
+    f->at = range->from;
+    f->end = range->from + range->n;
+    if (r->method == METHOD_HEAD || range->n == 0) {
+        files_release(r);
+        req_answer(r, true);
+        return;
+    }
+    req_answer(r, false);
+    if (!r->send_pending)
+        files_proceed(r);
+}
+
+static void answer_entry(struct req *r)
+{
+    struct files *f = r->handler_state;
+    const struct files_entry *e = f->entry;
+    const struct files_validators v = {.etag = e->etag, .mtime = e->mtime, .size = e->size};
+    struct files_range range;
+    const enum files_verdict verdict =
+        files_judge(&r->fields, r->method, &v, loop_wall_s(), &range);
+    switch (verdict) {
+    case FILES_WHOLE:
+    case FILES_PART:
+        answer_bytes(r, &range, verdict == FILES_PART);
+        return;
+    case FILES_NOT_MODIFIED:
+        add_validators(r, e);
+        files_release(r);
+        r->answer.status = 304;
+        r->answer.length = REQ_LENGTH_UNKNOWN;
+        req_answer(r, true);
+        return;
+    case FILES_PRECONDITION:
+        files_release(r);
+        req_fail(r, 412, "the file is not the one that the request was made for");
+        return;
+    case FILES_UNSATISFIABLE:
+        fields_add_token(r->arena, &r->answer.fields, FIELD_content_range,
+                         arena_fmt(r->arena, "bytes */%llu", (unsigned long long)e->size));
+        files_release(r);
+        req_fail(r, 416, "the range lies outside the file");
+        return;
+    }
+}
+
+static void files_start(struct req *r)
+{
+    struct str name;
+    bool folder;
+    if (r->method != METHOD_GET && r->method != METHOD_HEAD) {
+        fields_add(r->arena, &r->answer.fields, STR("allow"), STR("GET, HEAD"));
+        req_fail(r, 405, "files take GET and HEAD only");
+        return;
+    }
+    struct files *f = arena_znew(r->arena, struct files);
+    r->handler_state = f;
+    if (!file_name(r, &name, &folder)) {
+        req_fail(r, 404, err_missing);
+        return;
+    }
+    const unsigned root = r->route->root;
+    enum files_found found =
+        files_cache_open(r->snap->root_fds[root], r->snap->conf->generation, root, name, &f->entry);
+    if (found == FILES_FOUND)
+        answer_entry(r);
+    else if (found == FILES_FOLDER && !folder && r->route->prefix)
+        redirect_answer(r, 308, redirect_add_slash(r));
+    else
+        fail_found(r, found);
+}
+
+/* The request's body is of no interest. */
+static void ignore_body(struct req *r, struct slice data)
+{
+    (void)r;
+    (void)data;
+}
+static void ignore_body_end(struct req *r, const struct fields *trailers)
+{
+    (void)r;
+    (void)trailers;
+}
+
+const struct handler files_handler = {
+    .name = "files",
+    .start = files_start,
+    .body = ignore_body,
+    .body_end = ignore_body_end,
+    .proceed = files_proceed,
+    .cancel = files_release,
+};
