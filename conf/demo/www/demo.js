@@ -7,7 +7,7 @@ const CHANNELS = [
   { name: "beta", host: "beta.localhost" },
   { name: "alpha", host: "alpha.localhost" },
 ];
-const SAMPLES = 40;
+const SAMPLES = 30;
 const SLOW_MS = 250;
 
 const origin = (host) => `${location.protocol}//${host}${location.port ? ":" + location.port : ""}`;
@@ -50,14 +50,14 @@ function flash(card, name) {
 
 function formatUptime(seconds) {
   if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
-// Latencies as a curve on a root scale: one waiting request must not flatten all others.
+// Latencies as a curve on a logarithmic scale: one request that waited must not flatten all others.
 function drawSpark(card, samples) {
   const x = (i) => 240 - ((samples.length - 1 - i) * 240) / (SAMPLES - 1);
-  const y = (ms) => 46 - 42 * Math.min(1, Math.sqrt(ms / 1000));
+  const y = (ms) => 46 - 42 * Math.min(1, Math.log10(1 + ms) / 4);
   const points = samples.map((ms, i) => `${x(i).toFixed(1)},${y(ms).toFixed(1)}`);
   const line = "M" + points.join("L");
   card.querySelector(".line").setAttribute("d", line);
