@@ -5,8 +5,9 @@
  * Not blocking is harder than it sounds: stdout is often a pipe or socket that other processes
  * hold too, so O_NONBLOCK, which belongs to the shared description, must not be set on it. A socket
  * is asked per call (MSG_DONTWAIT). For a pipe access_log_private opens a description of our own;
- * where that is not possible RWF_NOWAIT asks per call (Linux 6.4), and before that poll. A pipe
- * takes up to PIPE_BUF bytes wholly or not at all, so that lines of several workers do not mix.
+ * where that is not possible, poll is asked before each write: a pipe with room for one page takes
+ * PIPE_BUF bytes at once, unless another worker was quicker, and then the wait is one read long.
+ * A pipe takes up to PIPE_BUF bytes wholly or not at all, so lines of several workers do not mix.
  */
 #include "proxy/access_log.h"
 
@@ -14,11 +15,9 @@
 #include <limits.h>
 #include <linux/openat2.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/loop.h"
@@ -33,7 +32,6 @@ enum sink_kind {
     SINK_FILE,     /* takes everything at once */
     SINK_NONBLOCK, /* O_NONBLOCK on a description of our own */
     SINK_SOCKET,   /* MSG_DONTWAIT */
-    SINK_NOWAIT,   /* RWF_NOWAIT */
     SINK_POLL      /* poll before each write */
 };
 
@@ -57,7 +55,7 @@ static enum sink_kind kind_of(int fd)
     if (S_ISREG(st.st_mode))
         return SINK_FILE;
     const int flags = fcntl(fd, F_GETFL);
-    return flags >= 0 && (flags & O_NONBLOCK) ? SINK_NONBLOCK : SINK_NOWAIT;
+    return flags >= 0 && (flags & O_NONBLOCK) ? SINK_NONBLOCK : SINK_POLL;
 }
 
 int access_log_private(int fd)
@@ -90,17 +88,6 @@ void access_log_open(int fd)
     sink.torn = sink.stuck = false;
 }
 
-static ssize_t write_nowait(const char *p, size_t n)
-{
-    struct iovec v = {.iov_base = (void *)(uintptr_t)p, .iov_len = n};
-    ssize_t got = pwritev2(sink.fd, &v, 1, -1, RWF_NOWAIT);
-    if (got < 0 && (errno == EOPNOTSUPP || errno == EINVAL || errno == ENOSYS || errno == EPERM)) {
-        sink.kind = SINK_POLL;
-        errno = EINTR; /* again, the other way */
-    }
-    return got;
-}
-
 static ssize_t write_polled(const char *p, size_t n)
 {
     struct pollfd pfd = {.fd = sink.fd, .events = POLLOUT};
@@ -116,8 +103,6 @@ static ssize_t sink_write(const char *p, size_t n)
     switch (sink.kind) {
     case SINK_SOCKET:
         return send(sink.fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-    case SINK_NOWAIT:
-        return write_nowait(p, n);
     case SINK_POLL:
         return write_polled(p, n);
     case SINK_FILE:

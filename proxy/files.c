@@ -3,6 +3,8 @@
  * answered stands here; opening and keeping files is files_cache.c's, conditions and ranges are
  * files_cond.c's.
  */
+#include "base/base.h"
+
 #include <unistd.h>
 
 #include "base/loop.h"
@@ -206,7 +208,10 @@ static void answer_entry(struct req *r)
         fields_add_token(r->arena, &r->answer.fields, FIELD_content_range,
                          arena_fmt(r->arena, "bytes */%llu", (unsigned long long)e->size));
         files_release(r);
-        req_fail(r, 416, "the range lies outside the file");
+        r->error = "the range lies outside the file";
+        r->answer.status = 416;
+        r->answer.length = 0; /* whoever asks for ranges is a program: the field tells it all */
+        req_answer(r, true);
         return;
     }
 }
@@ -238,22 +243,9 @@ static void files_start(struct req *r)
 }
 
 /* The request's body is of no interest. */
-static void ignore_body(struct req *r, struct slice data)
-{
-    (void)r;
-    (void)data;
-}
-static void ignore_body_end(struct req *r, const struct fields *trailers)
-{
-    (void)r;
-    (void)trailers;
-}
-
 const struct handler files_handler = {
     .name = "files",
     .start = files_start,
-    .body = ignore_body,
-    .body_end = ignore_body_end,
     .proceed = files_proceed,
     .cancel = files_release,
 };

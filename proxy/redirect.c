@@ -82,26 +82,7 @@ static void redirect_start(struct req *r)
 }
 
 /* The request's body is of no interest, and nothing is held between calls. */
-static void ignore_body(struct req *r, struct slice data)
-{
-    (void)r;
-    (void)data;
-}
-static void ignore_body_end(struct req *r, const struct fields *trailers)
-{
-    (void)r;
-    (void)trailers;
-}
-static void nothing(struct req *r)
-{
-    (void)r;
-}
-
 const struct handler redirect_handler = {
     .name = "redirect",
     .start = redirect_start,
-    .body = ignore_body,
-    .body_end = ignore_body_end,
-    .proceed = nothing,
-    .cancel = nothing,
 };

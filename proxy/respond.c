@@ -24,26 +24,8 @@ static void respond_start(struct req *r)
     req_answer_text(r, route->status ? route->status : 200, type_of(route->body), route->body);
 }
 
-static void ignore_body(struct req *r, struct slice data)
-{
-    (void)r;
-    (void)data;
-}
-static void ignore_body_end(struct req *r, const struct fields *trailers)
-{
-    (void)r;
-    (void)trailers;
-}
-static void nothing(struct req *r)
-{
-    (void)r;
-}
-
+/* The request's body is of no interest, and nothing is held between calls. */
 const struct handler respond_handler = {
     .name = "respond",
     .start = respond_start,
-    .body = ignore_body,
-    .body_end = ignore_body_end,
-    .proceed = nothing,
-    .cancel = nothing,
 };
