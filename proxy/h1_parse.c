@@ -163,11 +163,10 @@ static struct str authority_of(struct str target, struct str *default_port)
     return str_sub(rest, 0, n);
 }
 
+/* Its form; the bytes were checked before. */
 static bool check_target(struct parse *x, struct h1_head *h)
 {
     struct str t = h->target, port;
-    if (t.n > x->limits->target)
-        return refuse(x, 414, why_target);
     if (h->method == METHOD_CONNECT)
         return refuse(x, 501, "CONNECT: headgate is no forward proxy");
     if (t.n == 0)
@@ -197,13 +196,16 @@ static char *read_request_line(struct parse *x, struct h1_head *h)
         return NULL;
     }
     h->target = (struct str){target, (size_t)(p - target)};
-    if (!check_target(x, h))
+    if (h->target.n > x->limits->target) {
+        refuse(x, 414, why_target);
         return NULL;
+    }
     if (*p == '\r') {
         refuse(x, 400, "a request line without an HTTP version");
         return NULL;
     }
-    return read_version(x, h, p + 1);
+    p = read_version(x, h, p + 1);
+    return p && check_target(x, h) ? p : NULL;
 }
 
 /* ---- the meaning of the fields ---- */
@@ -301,7 +303,7 @@ ssize_t h1_parse_request(char *buf, size_t n, size_t *scanned, const struct h1_l
 static bool check_answer_start(struct parse *x)
 {
     static const char want[] = "HTTP/1.";
-    if (x->n > 1 && x->buf[0] == '\x15' && x->buf[1] == '\x03')
+    if (x->n > 0 && x->buf[0] == '\x15')
         return refuse(x, 502, "the backend speaks TLS where plain HTTP is expected");
     if (memcmp(x->buf, want, MIN(x->n, sizeof(want) - 1)) != 0)
         return refuse(x, 502, "the backend's answer is not HTTP/1");
