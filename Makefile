@@ -9,7 +9,7 @@
 # newer than ours warn; CC, CFLAGS, LDFLAGS, DESTDIR and PREFIX mean what they always mean.
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
 .DEFAULT_GOAL := all
@@ -46,7 +46,7 @@ demo_libs   = $(call once,demo_libs,pkg-config --libs $(DEMO_PKGS))
 cmocka_libs = $(call once,cmocka_libs,pkg-config --libs cmocka)
 
 WERROR   ?= -Werror
-WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes -Wformat=2 $(WERROR)
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes -Wformat-security $(WERROR)
 
 # No strict aliasing: sockaddrs and messages are looked at through more than one type, as in every
 # server, and what it would gain was never measurable.
@@ -72,34 +72,37 @@ endif
 FUZZ_FLAGS    := -O1 -g $(SANITIZE) -fsanitize=fuzzer-no-link -DHG_FUZZ
 FUZZ_LD       := -fsanitize=fuzzer,address,undefined
 
-CPPFLAGS_ALL = -I. $(pkg_cflags) $(CPPFLAGS)
+CPPFLAGS_ALL = -I. -D_GNU_SOURCE $(pkg_cflags) $(CPPFLAGS)
 CFLAGS_ALL   = $(LANGUAGE) $(WARNINGS) $(FLAVOUR_FLAGS) $(CFLAGS)
 LDFLAGS_ALL  = $(FLAVOUR_LD) $(LDFLAGS)
 
 # ---- what there is ------------------------------------------------------------------------------
 
-SOURCES  := $(wildcard base/*.c conf/*.c acme/*.c channels/*.c proxy/*.c)
-LIB_SRC  := $(filter-out proxy/main.c,$(SOURCES))
-DEMO_SRC := $(wildcard conf/demo/*.c)
-UNIT_SRC := $(wildcard tests/unit/test_*.c)
-FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
-HEADERS  := $(wildcard base/*.h conf/*.h acme/*.h channels/*.h proxy/*.h tests/*/*.h)
-ALL_C    := $(SOURCES) $(DEMO_SRC) $(wildcard tests/*/*.c)
-MAN      := $(patsubst man/%,$(BUILD)/man/%,$(wildcard man/*.8) $(patsubst %.in,%,$(wildcard man/*.5.in)))
+SOURCES   := $(wildcard base/*.c conf/*.c acme/*.c channels/*.c proxy/*.c)
+LIB_SRC   := $(filter-out proxy/main.c,$(SOURCES))
+DEMO_SRC  := $(wildcard conf/demo/*.c)
+UNIT_SRC  := $(wildcard tests/unit/test_*.c)
+FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
+BENCH_SRC := $(wildcard tests/bench/*.c)
+HEADERS   := $(wildcard base/*.h conf/*.h acme/*.h channels/*.h proxy/*.h tests/*/*.h)
+ALL_C     := $(SOURCES) $(DEMO_SRC) $(wildcard tests/*/*.c)
+MAN       := $(patsubst man/%,$(BUILD)/man/%,$(wildcard man/*.8) $(patsubst %.in,%,$(wildcard man/*.5.in)))
 
-OBJ      := $(BUILD)/obj
-LIB_OBJ  := $(LIB_SRC:%.c=$(OBJ)/%.o)
-DEMO_OBJ := $(DEMO_SRC:%.c=$(OBJ)/%.o)
-FUZZ_OBJ := $(LIB_SRC:%.c=$(OBJ)/fuzz/%.o)
-UNITS    := $(UNIT_SRC:tests/%.c=$(BUILD)/tests/%)
-FUZZERS  := $(FUZZ_SRC:tests/%.c=$(BUILD)/tests/%)
+OBJ       := $(BUILD)/obj
+LIB_OBJ   := $(LIB_SRC:%.c=$(OBJ)/%.o)
+DEMO_OBJ  := $(DEMO_SRC:%.c=$(OBJ)/%.o)
+FUZZ_OBJ  := $(LIB_SRC:%.c=$(OBJ)/fuzz/%.o)
+UNITS     := $(UNIT_SRC:tests/%.c=$(BUILD)/tests/%)
+FUZZERS   := $(FUZZ_SRC:tests/%.c=$(BUILD)/tests/%)
+BENCHES   := $(BENCH_SRC:tests/%.c=$(BUILD)/tests/%)
 
-.PHONY: all lib units fuzzers man help deps deps-test run test asan fuzz bench lint lint-tidy format \
+.PHONY: all units fuzzers benches man help deps deps-test run test asan fuzz bench lint lint-tidy format \
         format-check install uninstall clean ci screenshot
 
 all: $(BUILD)/headgate $(BUILD)/libheadgate.a $(BUILD)/demo-backend
 units: $(UNITS)
 fuzzers: $(FUZZERS)
+benches: $(BENCHES)
 man: $(MAN)
 
 # ---- rules --------------------------------------------------------------------------------------
@@ -120,6 +123,10 @@ $(BUILD)/demo-backend: $(DEMO_OBJ)
 $(BUILD)/tests/unit/%: $(OBJ)/tests/unit/%.o $(BUILD)/libheadgate.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $^ $(pkg_libs) $(cmocka_libs)
+
+$(BUILD)/tests/bench/%: $(OBJ)/tests/bench/%.o $(BUILD)/libheadgate.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS_ALL) -o $@ $^ $(pkg_libs)
 
 $(BUILD)/tests/fuzz/%: $(OBJ)/fuzz/tests/fuzz/%.o $(OBJ)/fuzz/libheadgate.a
 	$(call say,LINK,$@)
@@ -188,7 +195,7 @@ fuzz: deps-test ## each fuzzer for FUZZ_SECONDS (600); new inputs stay in build/
 	$(Q)mk/fuzz $(BUILD) $(FUZZ_SECONDS)
 
 bench: deps-test ## CPU and system calls a request, beside nginx, haproxy and h2o
-	$(Q)$(MAKE) all
+	$(Q)$(MAKE) all benches
 	$(Q)BUILD=$(BUILD) exec tests/bench/run
 
 lint: deps-test ## format, sizes, include directions, forbidden calls, clang-tidy, man pages, scripts
