@@ -187,15 +187,15 @@ static const char *check_strength(const struct tls_cert *c)
             "the key is too weak (%d bits), clients refuse it: use an EC key (P-256) or RSA "
             "with 2048 bits or more",
             EVP_PKEY_get_bits(c->key));
-    for (int i = -1; i < sk_X509_num(c->chain); i++) {
+    int n = c->chain ? sk_X509_num(c->chain) : 0;
+    for (int i = -1; i < n; i++) {
         X509 *x = i < 0 ? c->leaf : sk_X509_value(c->chain, i);
         int bits = 0;
         if (X509_get_extension_flags(x) & EXFLAG_SS)
             continue; /* a root's own signature is of no use to anyone */
         if (X509_get_signature_info(x, NULL, NULL, &bits, NULL) == 1 && bits < SECURITY_BITS)
-            return "a certificate of the chain is signed with a broken hash (SHA-1 or MD5), "
-                   "clients refuse "
-                   "it: have it issued again with SHA-256";
+            return "a certificate of the chain is signed with a broken hash (SHA-1 or MD5): "
+                   "clients refuse it, have it issued again with SHA-256";
         EVP_PKEY *pub = X509_get0_pubkey(x);
         if (!pub || EVP_PKEY_get_security_bits(pub) < SECURITY_BITS)
             return "the key of an intermediate certificate is too weak or unknown: have the chain "
