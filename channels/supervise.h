@@ -11,12 +11,12 @@
 #include "conf/conf.h"
 
 enum inst_state {
-    INST_BACKOFF,   /* waits for its next start */
-    INST_STARTING,  /* the process runs, not ready yet */
+    INST_BACKOFF,  /* waits for its next start */
+    INST_STARTING, /* the process runs, not ready yet */
     INST_READY,
-    INST_UNREADY,   /* runs, but its port stopped answering: no new requests */
-    INST_DRAINING,  /* no new requests; stopped when the workers have none left or time is up */
-    INST_STOPPING,  /* signal sent, kill follows */
+    INST_UNREADY,  /* runs, but its port stopped answering: no new requests */
+    INST_DRAINING, /* no new requests; stopped when the workers have none left or time is up */
+    INST_STOPPING, /* signal sent, kill follows */
     INST_GONE
 };
 
@@ -28,11 +28,14 @@ struct supervisor;
  * comes when the process has ended; each start has an id of its own. The callee must not call back.
  */
 struct supervisor_ops {
-    void (*on_instance)(void *ctx, uint64_t id, const char *service, enum inst_state state, const char *addr);
-    void (*on_all_stopped)(void *ctx); /* after supervisor_stop, from the loop; may free the supervisor */
+    void (*on_instance)(void *ctx, uint64_t id, const char *service, enum inst_state state,
+                        const char *addr);
+    void (*on_all_stopped)(
+        void *ctx); /* after supervisor_stop, from the loop; may free the supervisor */
 };
 
-struct supervisor *supervisor_new(const struct supervisor_ops *ops, void *ctx, const char *state, const char *runtime);
+struct supervisor *supervisor_new(const struct supervisor_ops *ops, void *ctx, const char *state,
+                                  const char *runtime);
 /*
  * Makes what runs match the config: new services start, gone ones drain and stop, changed ones are
  * started anew (the new instance first, the old one drains when it is ready), the others are left
@@ -55,9 +58,14 @@ void supervisor_instance_idle(struct supervisor *s, uint64_t id);
  */
 const char *supervisor_restart(struct supervisor *s, struct str service) MUST_USE;
 /* Calls on_instance for each one that workers should know (a new worker needs them all). */
-void supervisor_replay(struct supervisor *s, void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state, const char *addr), void *ctx);
-/* True once no instance is INST_STARTING for the first time (each is ready, or failed at least once). */
+void supervisor_replay(struct supervisor *s,
+                       void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state,
+                                    const char *addr),
+                       void *ctx);
+/* True once no instance is INST_STARTING for the first time (each is ready, or failed at least
+ * once). */
 bool supervisor_settled(const struct supervisor *s);
-json_t *supervisor_status(const struct supervisor *s); /* array of services with their instances; caller's */
+json_t *supervisor_status(
+    const struct supervisor *s); /* array of services with their instances; caller's */
 
 #endif

@@ -1,0 +1,213 @@
+/*
+ * instance.c - one process of a service: its address, user, folder, environment, arguments and
+ * output, the start and what has to be tidied after its end. When to do which is supervise.c's.
+ */
+#include "channels/instance.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define OWN_ENV      8
+
+static const char *make_cwd(struct instance *i)
+{
+    const struct conf_service *def = i->svc->def;
+    const char *cwd = arena_strz(i->run, def->cwd);
+    if (!def->cwd_is_data)
+        return NULL;
+    return file_mkdirs(i->run, cwd, 0750, i->user.uid, i->user.gid);
+}
+
+static bool env_sets(const struct conf_service *def, struct str name)
+{
+    for (unsigned k = 0; k < def->n_env; k++) {
+        if (def->env[k].n > name.n && def->env[k].p[name.n] == '=' && str_starts(def->env[k], name))
+            return true;
+    }
+    return false;
+}
+
+/* NAME=value unless the service sets NAME itself. */
+static void env_default(struct instance *i, char **env, unsigned *n, struct str name,
+                        const char *value)
+{
+    if (value && !env_sets(i->svc->def, name))
+        env[(*n)++] = (char *)(uintptr_t)arena_fmt(i->run, STR_FMT "=%s", STR_ARG(name), value).p;
+}
+
+/*
+ * A clean environment: nothing of headgate's own but PATH, where the service's program was found.
+ * The mark comes first and cannot be set by the config: orphans are told by it.
+ */
+static char **make_env(struct instance *i, const struct conf_vars *vars)
+{
+    const struct conf_service *def = i->svc->def;
+    char **env = arena_zarray(i->run, char *, def->n_env + OWN_ENV);
+    unsigned n = 0;
+    const char *path = getenv("PATH");
+    env[n++] = (char *)(uintptr_t)arena_fmt(i->run, "HEADGATE_INSTANCE=%s", i->name).p;
+    env_default(i, env, &n, STR("PATH"), path && *path ? path : DEFAULT_PATH);
+    env_default(i, env, &n, STR("HOME"), def->cwd.n ? arena_strz(i->run, def->cwd) : "/");
+    env_default(i, env, &n, STR("LANG"), "C.UTF-8");
+    env_default(i, env, &n, STR("USER"), i->user.name);
+    env_default(i, env, &n, STR("LOGNAME"), i->user.name);
+    for (unsigned k = 0; k < def->n_env; k++) {
+        if (str_starts(def->env[k], STR("HEADGATE_INSTANCE=")))
+            continue;
+        env[n++] = (char *)(uintptr_t)arena_strz(i->run, conf_expand(i->run, def->env[k], vars));
+    }
+    return env;
+}
+
+static char **make_argv(struct instance *i, const struct conf_vars *vars)
+{
+    const struct conf_service *def = i->svc->def;
+    char **argv = arena_zarray(i->run, char *, def->n_argv + 1);
+    for (unsigned k = 0; k < def->n_argv; k++)
+        argv[k] = (char *)(uintptr_t)arena_strz(i->run, conf_expand(i->run, def->argv[k], vars));
+    return argv;
+}
+
+struct pipes {
+    int read[2], write[2];
+};
+
+static void pipes_close(int fds[2])
+{
+    for (unsigned k = 0; k < 2; k++) {
+        if (fds[k] >= 0)
+            close(fds[k]);
+        fds[k] = -1;
+    }
+}
+
+static const char *pipes_open(const struct instance *i, struct pipes *p)
+{
+    *p = (struct pipes){{-1, -1}, {-1, -1}};
+    for (unsigned k = 0; k < 2; k++) {
+        int fds[2];
+        if (pipe2(fds, O_CLOEXEC) < 0) {
+            const char *err = err_of_errno(errno);
+            pipes_close(p->read);
+            pipes_close(p->write);
+            return err;
+        }
+        p->read[k] = fds[0];
+        p->write[k] = fds[1];
+        /* Programs open /dev/stdout again to log there, which needs the pipe to be theirs. */
+        if (i->user.uid != (uid_t)-1 && fchown(fds[1], i->user.uid, i->user.gid) < 0)
+            log_debug("cannot give the output pipe away", "instance", "%s", i->name, "error", "%s",
+                      err_of_errno(errno));
+        const char *err = fd_nonblock(fds[0]);
+        ASSERT(!err);
+    }
+    return NULL;
+}
+
+static const char *prepare(struct instance *i)
+{
+    struct supervisor *s = i->svc->sup;
+    const char *err = service_user_find(i->run, s->conf, s->state, i->svc->def, &i->user);
+    if (!err)
+        err = make_cwd(i);
+    if (!err)
+        err = address_choose(i);
+    return err;
+}
+
+const char *instance_spawn(struct instance *i)
+{
+    static const char *const streams[2] = {"stdout", "stderr"};
+    const struct conf_service *def = i->svc->def;
+    arena_reset(i->run);
+    memset(&i->addr, 0, sizeof(i->addr)); /* its text lay in there */
+    i->name = arena_fmt(i->run, "%s-%" PRIu64, i->svc->name, i->id).p;
+    const char *err = prepare(i);
+    if (err)
+        return err;
+    struct str port = i->addr.sa.ss_family == AF_UNIX ? STR_NULL : i->addr.text;
+    for (size_t at = port.n; at > 0; at--) {
+        if (port.p[at - 1] == ':') {
+            port = str_sub(port, at, port.n);
+            break;
+        }
+    }
+    struct conf_vars vars = {.listen = i->addr.text, .port = port, .instance = str_of(i->name)};
+    struct pipes pipes;
+    err = pipes_open(i, &pipes);
+    if (err)
+        return err;
+    struct proc_spec spec = {
+        .path = arena_strz(i->run, conf_expand(i->run, def->program, &vars)),
+        .exec_fd = -1,
+        .argv = make_argv(i, &vars),
+        .envp = make_env(i, &vars),
+        .cwd = def->cwd.n ? arena_strz(i->run, def->cwd) : NULL,
+        .stdin_fd = -1,
+        .stdout_fd = pipes.write[0],
+        .stderr_fd = pipes.write[1],
+        .uid = i->user.uid,
+        .gid = i->user.gid,
+        .own_group = true,
+        .no_new_privs = true,
+    };
+    struct proc proc = {.pidfd = -1};
+    err = proc_spawn(i->run, &spec, &proc);
+    pipes_close(pipes.write);
+    if (err) {
+        pipes_close(pipes.read);
+        return err;
+    }
+    i->proc = proc;
+    i->leader = proc.pid;
+    i->killed = false;
+    for (unsigned k = 0; k < 2; k++)
+        output_open(&i->out[k], pipes.read[k], i->svc->name, i->id, proc.pid, streams[k]);
+    return NULL;
+}
+
+void instance_share_socket(struct instance *i)
+{
+    const struct sockaddr_un *un = (const struct sockaddr_un *)&i->addr.sa;
+    if (i->addr.sa.ss_family != AF_UNIX || i->user.uid == (uid_t)-1 || un->sun_path[0] == '\0')
+        return;
+    /* The service owns the folder and could put anything there: only a socket of its own user is
+     * touched, and through a descriptor, so that it cannot be exchanged in between. */
+    int fd = open(un->sun_path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0)
+        return;
+    char self[32];
+    struct out o = out_on(self, sizeof(self) - 1);
+    out_fmt(&o, "/proc/self/fd/%d", fd);
+    self[o.n] = '\0';
+    if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode) && st.st_uid == i->user.uid) {
+        if (fchownat(fd, "", (uid_t)-1, i->svc->sup->conf->gid, AT_EMPTY_PATH) < 0 ||
+            chmod(self, (st.st_mode & 07777) | 0060) < 0)
+            log_warn("the workers may not reach its socket", "instance", "%s", i->name, "socket",
+                     "%s", un->sun_path, "error", "%s", err_of_errno(errno));
+    }
+    close(fd);
+}
+
+void instance_release(struct instance *i)
+{
+    output_close(&i->out[0]);
+    output_close(&i->out[1]);
+    if (i->proc.pid > 0 && i->proc.pidfd >= 0)
+        close(i->proc.pidfd);
+    i->proc = (struct proc){.pidfd = -1};
+    i->leader = 0;
+    if (i->socket)
+        unlink(i->socket);
+    i->socket = NULL;
+    i->port = 0;
+}

@@ -1,0 +1,132 @@
+/*
+ * instance.h - inside channels/: what the supervisor, its services and their instances are made of,
+ * and the calls between supervise.c (state × event), services.c (what should run), instance.c (the
+ * process), address.c and orphans.c. Others include supervise.h.
+ */
+#ifndef HG_INSTANCE_H
+#define HG_INSTANCE_H
+
+#include "base/arena.h"
+#include "base/loop.h"
+#include "base/proc.h"
+#include "channels/output.h"
+#include "channels/ready.h"
+#include "channels/supervise.h"
+#include "channels/uids.h"
+
+#define PORTS_AVOIDED 32
+
+struct supervisor {
+    struct arena *arena;
+    struct supervisor_ops ops;
+    void *ctx;
+    const char *state, *runtime;
+    struct conf *conf; /* of the last apply; one reference */
+    struct list services;
+    uint64_t last_id;
+    bool stopping, stopped;
+    struct turn_task task;         /* reconcile: never in the middle of an event */
+    uint16_t avoid[PORTS_AVOIDED]; /* ports that were found taken, the last ones */
+    unsigned avoid_next;
+};
+
+struct service {
+    struct list link;
+    struct supervisor *sup;
+    struct arena *arena;
+    const char *name;
+    const struct conf_service *def; /* in sup->conf; NULL: no longer configured */
+    char digest[129];               /* of the definition that the newest instances have */
+    unsigned gen;                   /* grows when the running instances are to be replaced */
+    bool tried;                     /* one was ready, or failed, since the service is known */
+    struct list instances;          /* oldest first */
+};
+
+enum inst_event {
+    EV_DUE,    /* its deadline: next start, start_timeout, end of drain, kill */
+    EV_GOOD,   /* a look at its port went well */
+    EV_BAD,    /* it did not; i->probe_err says why */
+    EV_EXIT,   /* the process ended; i->wait_status */
+    EV_RETIRE, /* not wanted any more, let requests end */
+    EV_STOP,   /* not wanted any more, at once */
+    EV_IDLE,   /* no worker has a request for it */
+    EV_CLEAN,  /* nothing of it runs any more */
+    EV_COUNT
+};
+
+enum inst_goal { GOAL_RUN, GOAL_END }; /* what comes after INST_STOPPING */
+
+struct instance {
+    struct list link;
+    struct service *svc;
+    struct arena *arena; /* this struct lies in it */
+    struct arena *run;   /* of one start: address, arguments, sentences */
+    uint64_t id;         /* of this start */
+    unsigned gen;
+    bool url;                    /* an address, no process: always ready */
+    bool waits;                  /* starts when the older ones of its fixed address are gone */
+    enum inst_state state, told; /* told: INST_BACKOFF when others do not know it */
+    enum inst_goal goal;
+    uint64_t since; /* ms, of the state */
+    struct deadline due;
+
+    /* the process */
+    const char *name; /* "beta/api-3": $instance */
+    struct proc proc; /* pid 0: none */
+    pid_t leader;     /* pid of this start, kept when it ended: names its session */
+    struct service_user user;
+    bool killed; /* SIGKILL was sent */
+    int wait_status;
+    struct output out[2];
+    struct conf_addr addr; /* text NUL-terminated */
+    uint16_t port;         /* chosen by us; 0: not */
+    const char *socket;    /* path to remove at the end, or NULL */
+    bool lost_port;        /* it ended because somebody else took the port */
+
+    /* from the definition it was started with */
+    int stop_signal;
+    uint64_t stop_timeout, drain;
+
+    /* looks at its port */
+    struct event poll;
+    struct probe probe;
+    uint64_t poll_ms;
+    unsigned bad; /* looks in a row that went wrong */
+    const char *probe_err;
+
+    /* restarts */
+    unsigned starts, restarts, port_retries;
+    uint64_t backoff, next_start, ready_at; /* ms */
+    char last_exit[96], last_error[512];
+};
+
+/* supervise.c */
+void instance_set_url(struct instance *i); /* an instance of a url service is ready as it is */
+void instance_event(struct instance *i, enum inst_event ev);
+void instance_sweep(struct instance *i); /* kills what is left of it; EV_CLEAN when nothing is */
+
+/* services.c */
+struct instance *instance_new(struct service *svc, bool url);
+void instance_close(struct instance *i); /* unlinked now, freed after the turn */
+void supervisor_reconcile(struct turn_task *t);
+
+/* instance.c */
+/* Starts the process; NULL, or what went wrong, in i->run. */
+const char *instance_spawn(struct instance *i) MUST_USE;
+/* After the process ended: output, descriptors, the socket's file. */
+void instance_release(struct instance *i);
+/* Lets the workers connect to a Unix socket that a service of another user made. */
+void instance_share_socket(struct instance *i);
+
+/* address.c */
+/* Fills addr, port and socket; an error is a sentence in i->run. */
+const char *address_choose(struct instance *i) MUST_USE;
+/* The port chosen for it belongs to somebody else by now; remembers it. */
+bool address_lost(struct instance *i);
+
+/* orphans.c */
+/* Kills what `i` left behind; how many processes were still there. `by_uid`: i alone runs as its
+ * user. */
+unsigned orphans_kill(const struct instance *i, bool by_uid);
+
+#endif
