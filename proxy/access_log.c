@@ -63,6 +63,9 @@ int access_log_private(int fd)
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0 || S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode))
         return fd;
+    const int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || (flags & O_NONBLOCK))
+        return fd;
     char path[32];
     struct out o = out_on(path, sizeof(path) - 1);
     out_lit(&o, "/proc/self/fd/");
@@ -82,6 +85,7 @@ void access_log_open(int fd)
     if (sink.fd >= 0 && sink.fd != fd)
         close(sink.fd);
     deadline_cancel(&sink.due);
+    fd = access_log_private(fd);
     sink.fd = fd;
     sink.kind = kind_of(fd);
     sink.used = 0;

@@ -18,10 +18,10 @@
 void access_log_open(int fd);
 
 /*
- * A descriptor for the same pipe or terminal that may be non-blocking without making its other
- * holders' so: a new description by /proc/self/fd. To be called where /proc can still be opened
- * (the master, or a worker before its sandbox), and its result given to access_log_open. Takes over
- * fd, and returns it as it is where nothing else is possible or needed (files, sockets).
+ * A descriptor for the same pipe or terminal that is non-blocking without making its other holders'
+ * so: a new description by /proc/self/fd. access_log_open does it by itself, but a worker in its
+ * sandbox or under another user may not be allowed to: the master does it before it hands fd over.
+ * Takes over fd; returns it as it is where nothing else is possible or needed (files, sockets).
  */
 int access_log_private(int fd);
 
