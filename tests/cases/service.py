@@ -1,0 +1,86 @@
+"""
+A service for headgate to supervise: `service.py MODE LISTEN [FILE]`. Answers JSON like backends.py, with its name, pid
+and environment; the modes are the ways in which real programs behave badly.
+"""
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import backends  # noqa: E402
+
+
+def listening(text):
+    if text.startswith("unix:"):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.bind(text[5:])
+    else:
+        host, port = text.rsplit(":", 1)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, int(port)))
+    return sock
+
+
+def answer(healthy):
+    def behave(peer, req):
+        if req.path == "/crash":
+            os.abort()
+        if req.path == "/exit":
+            os._exit(0)
+        if req.path == "/healthz":
+            peer.backend.whole(peer, req)
+            return peer.reply(200 if healthy() else 503, [], b"health")
+        if req.path == "/who":
+            peer.backend.whole(peer, req)
+            return peer.reply(200, [("Content-Type", "application/json")], json.dumps(
+                {"pid": os.getpid(), "uid": os.getuid(), "argv": sys.argv, "cwd": os.getcwd(), "env": dict(os.environ),
+                 "pgid": os.getpgid(0), "fds": sorted(int(f) for f in os.listdir("/proc/self/fd"))}))
+        return backends.by_path(peer, req)
+    return behave
+
+
+def spawn_sleepers():
+    """Children that outlive a careless stop: one plain, one that ignores TERM."""
+    for ignore in (False, True):
+        if os.fork() == 0:
+            if ignore:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            while True:
+                time.sleep(1000)
+
+
+def main():
+    mode, listen = sys.argv[1], sys.argv[2]
+    extra = sys.argv[3] if len(sys.argv) > 3 else ""
+    print(f"service {mode} says hello on {listen}", flush=True)
+    print("and a line on stderr", file=sys.stderr, flush=True)
+    if mode == "exit":
+        sys.exit(3)
+    if mode == "ignore-term":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if mode == "group":
+        spawn_sleepers()
+    if mode == "daemonise":
+        if os.fork():
+            os._exit(0)
+    if mode == "wait-for-file":
+        while not os.path.exists(extra):
+            time.sleep(0.02)
+    if mode == "never-listens":
+        while True:
+            time.sleep(1000)
+    healthy = (lambda: os.path.exists(extra)) if mode == "healthy-by-file" else (lambda: True)
+    backends.Backend(answer(healthy), sock=listening(listen))
+    if mode == "chatty":
+        for i in range(20000):
+            print(f"chatter {i} " + "x" * 80)
+        sys.stdout.flush()
+    while True:
+        time.sleep(1000)
+
+
+main()
