@@ -1,0 +1,220 @@
+/*
+ * listeners.c - binding the addresses of `listen`, all or nothing, with errors that say what to do.
+ */
+#include "proxy/listeners.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define BACKLOG 4096 /* as far as net.core.somaxconn lets it */
+
+const char *listener_kind_text(enum conf_listen_kind k)
+{
+    return k == CONF_LISTEN_HTTPS ? "https" : "http";
+}
+
+bool listener_same(const struct listener *l, const struct conf_listen *c)
+{
+    return l->kind == c->kind && str_eq(l->addr.text, c->addr.text);
+}
+
+static int option(int fd, int level, int name, int value)
+{
+    return setsockopt(fd, level, name, &value, sizeof(value));
+}
+
+/* A bound socket, or -1 and errno. `alone`: without SO_REUSEPORT, to see whether others are there.
+ */
+static int bind_one(const struct conf_addr *addr, bool alone)
+{
+    const struct sockaddr *sa = (const struct sockaddr *)&addr->sa;
+    int fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    bool ok = option(fd, SOL_SOCKET, SO_REUSEADDR, 1) == 0 &&
+              (alone || option(fd, SOL_SOCKET, SO_REUSEPORT, 1) == 0) &&
+              (sa->sa_family != AF_INET6 || option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0) == 0) &&
+              bind(fd, sa, addr->len) == 0;
+    if (ok)
+        return fd;
+    int err = errno;
+    close(fd);
+    errno = err;
+    return -1;
+}
+
+static bool is_any6(const struct conf_addr *addr)
+{
+    struct sockaddr_in6 in6;
+    if (addr->sa.ss_family != AF_INET6)
+        return false;
+    memcpy(&in6, &addr->sa, sizeof(in6));
+    return IN6_IS_ADDR_UNSPECIFIED(&in6.sin6_addr);
+}
+
+static unsigned port_of(const struct conf_addr *addr)
+{
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    if (addr->sa.ss_family == AF_INET) {
+        memcpy(&in, &addr->sa, sizeof(in));
+        return ntohs(in.sin_port);
+    }
+    memcpy(&in6, &addr->sa, sizeof(in6));
+    return ntohs(in6.sin6_port);
+}
+
+/* A machine without IPv6: [::] means every address, so every IPv4 address is what is left of it. */
+static void fall_back_to_v4(struct listener *l)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)port_of(&l->addr)),
+                             .sin_addr.s_addr = htonl(INADDR_ANY)};
+    memset(&l->addr.sa, 0, sizeof(l->addr.sa));
+    memcpy(&l->addr.sa, &in, sizeof(in));
+    l->addr.len = sizeof(in);
+    l->v4_only = true;
+    log_warn("this machine has no IPv6: listening on IPv4 only", "address", "%s", l->addr.text.p);
+}
+
+static const char *cure(struct arena *a, int err, const struct conf_addr *addr)
+{
+    unsigned port = port_of(addr);
+    switch (err) {
+    case EADDRINUSE:
+        return arena_fmt(
+                   a,
+                   "another program listens there already; `ss -ltnp 'sport = :%u'` names it. "
+                   "Stop it, or choose another port",
+                   port)
+            .p;
+    case EACCES:
+    case EPERM:
+        return arena_fmt(
+                   a,
+                   "permission denied: ports below 1024 need CAP_NET_BIND_SERVICE (start as root, "
+                   "or `setcap cap_net_bind_service=+ep` on the program, or choose a port above "
+                   "1023)")
+            .p;
+    case EADDRNOTAVAIL:
+        return "this machine has no such address; `ip address` lists those that it has";
+    case EAFNOSUPPORT:
+        return "this machine has no IPv6; give an IPv4 address";
+    case EMFILE:
+    case ENFILE:
+        return "too many open files; raise the limit (LimitNOFILE=)";
+    default:
+        return err_of_errno(err);
+    }
+}
+
+static const char *bind_error(struct arena *a, int err, const struct conf_listen *c,
+                              const struct conf_addr *addr)
+{
+    return arena_fmt(a, STR_FMT ":%u:%u: cannot listen on " STR_FMT " (%s): %s",
+                     STR_ARG(c->place.file), c->place.line, c->place.col, STR_ARG(c->addr.text),
+                     listener_kind_text(c->kind), cure(a, err, addr))
+        .p;
+}
+
+/* Sockets from l->n_socks up to `slots`; 0, or errno with nothing added. */
+static int add_socks(struct listener *l, unsigned slots)
+{
+    unsigned before = l->n_socks;
+    if (slots <= before)
+        return 0;
+    l->socks = reallocarray(l->socks, slots, sizeof(*l->socks));
+    ASSERT(l->socks);
+    for (; l->n_socks < slots; l->n_socks++) {
+        int fd = bind_one(&l->addr, false);
+        if (fd < 0) {
+            int err = errno;
+            while (l->n_socks > before)
+                close(l->socks[--l->n_socks].fd);
+            return err;
+        }
+        l->socks[l->n_socks] = (struct listener_sock){.fd = fd};
+    }
+    return 0;
+}
+
+const char *listener_open(struct arena *a, const struct conf_listen *c, unsigned slots, bool shared,
+                          struct listener **out)
+{
+    static uint32_t last_id;
+    if (c->addr.sa.ss_family != AF_INET && c->addr.sa.ss_family != AF_INET6)
+        return arena_fmt(a,
+                         STR_FMT ":%u:%u: " STR_FMT
+                                 ": only IP addresses are available in this version",
+                         STR_ARG(c->place.file), c->place.line, c->place.col, STR_ARG(c->addr.text))
+            .p;
+    struct listener *l = calloc(1, sizeof(*l));
+    ASSERT(l);
+    l->id = ++last_id;
+    l->kind = c->kind;
+    l->addr = c->addr;
+    l->addr.text = str_of(strndup(c->addr.text.p, c->addr.text.n));
+    ASSERT(l->addr.text.p);
+    /*
+     * SO_REUSEPORT would let a second server of the same user share the port and half of its
+     * clients in silence; a first socket without it finds that out.
+     */
+    int probe = shared ? -1 : bind_one(&l->addr, true), err = 0;
+    if (!shared && probe < 0 && errno == EAFNOSUPPORT && is_any6(&l->addr)) {
+        fall_back_to_v4(l);
+        probe = bind_one(&l->addr, true);
+    }
+    if (!shared && probe < 0)
+        err = errno;
+    if (probe >= 0)
+        close(probe);
+    if (!err)
+        err = add_socks(l, slots);
+    if (err) {
+        const char *text = bind_error(a, err, c, &l->addr);
+        listener_close(&l);
+        return text;
+    }
+    *out = l;
+    return NULL;
+}
+
+const char *listener_grow(struct arena *a, struct listener *l, unsigned slots)
+{
+    int err = add_socks(l, slots);
+    if (!err)
+        return NULL;
+    return arena_fmt(a, "cannot listen on " STR_FMT " for more workers: %s", STR_ARG(l->addr.text),
+                     cure(a, err, &l->addr))
+        .p;
+}
+
+const char *listener_listen(struct listener_sock *s)
+{
+    if (s->listening)
+        return NULL;
+    if (listen(s->fd, BACKLOG) < 0)
+        return err_of_errno(errno);
+    s->listening = true;
+    return NULL;
+}
+
+void listener_close(struct listener **lp)
+{
+    struct listener *l = *lp;
+    *lp = NULL;
+    if (!l)
+        return;
+    for (unsigned i = 0; i < l->n_socks; i++)
+        if (l->socks[i].fd >= 0)
+            close(l->socks[i].fd);
+    free(l->socks);
+    free((void *)(uintptr_t)l->addr.text.p);
+    free(l);
+}
