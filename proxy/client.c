@@ -12,8 +12,8 @@
 #include "base/stats.h"
 #include "proxy/router.h"
 
-#define LINGER_MS 2000   /* for the client to read our last answer and close */
-#define CHECK_MS  1000   /* how often a deadline that keeps moving is looked at */
+#define LINGER_MS 2000 /* for the client to read our last answer and close */
+#define CHECK_MS  1000 /* how often a deadline that keeps moving is looked at */
 
 static struct list clients = {&clients, &clients};
 static unsigned count;
@@ -110,7 +110,10 @@ static void on_deadline(struct deadline *d)
     const char *why = NULL;
     uint64_t left = time_left(c, &why);
     if (left) {
-        deadline_set(d, MIN(left, CHECK_MS), on_deadline);
+        /* Idle connections are many: they are looked at when their time is up, or by client_watch.
+         */
+        bool idle = c->state == CLIENT_OPEN && h1_idle(c) && left != UINT64_MAX;
+        deadline_set(d, idle ? left : MIN(left, CHECK_MS), on_deadline);
         return;
     }
     if (c->state == CLIENT_HANDSHAKE)
@@ -121,6 +124,11 @@ static void on_deadline(struct deadline *d)
         client_close(c);
     if (c->state != CLIENT_CLOSED && !deadline_is_set(d))
         deadline_set(d, CHECK_MS, on_deadline);
+}
+
+void client_watch(struct client *c)
+{
+    deadline_set(&c->deadline, CHECK_MS, on_deadline);
 }
 
 /* ---- what the socket says ---- */
@@ -160,8 +168,8 @@ static void on_eof(struct io *io)
     struct client *c = of(io);
     if (c->state == CLIENT_OPEN)
         h1_eof(c);
-    else
-        client_close(c);
+    else if (!io_queued(io))
+        client_close(c); /* else the deadline waits for the queue */
 }
 
 static void on_drain(struct io *io)
@@ -176,7 +184,8 @@ static void on_error(struct io *io, const char *err)
     struct client *c = of(io);
     if (c->state == CLIENT_HANDSHAKE) {
         stats_inc(handshakes_failed);
-        log_debug("TLS handshake failed", "client", "%s", c->peer_ip, "sni", "%s", c->tls.sni, "error", "%s", err);
+        log_debug("TLS handshake failed", "client", "%s", c->peer_ip, "sni", "%s", c->tls.sni,
+                  "error", "%s", err);
     }
     if (c->state == CLIENT_OPEN)
         h1_gone(c, err);
@@ -190,7 +199,8 @@ static const struct io_ops client_io = {on_open, on_read, on_eof, on_drain, on_e
 static void peer_text(struct client *c, const struct sockaddr *sa)
 {
     if (sa->sa_family == AF_INET) {
-        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, c->peer_ip, sizeof(c->peer_ip));
+        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, c->peer_ip,
+                  sizeof(c->peer_ip));
     } else if (sa->sa_family == AF_INET6) {
         const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
         /* A dual-stack listener sees IPv4 clients as ::ffff:a.b.c.d; nobody else should. */
@@ -237,7 +247,7 @@ void client_drain_all(void)
     draining = true;
     LIST_EACH_SAFE (&clients, l) {
         struct client *c = container_of(l, struct client, link);
-        if (c->state == CLIENT_OPEN && !h1_busy(c) && !c->h1.head_since)
+        if (c->state == CLIENT_OPEN && h1_idle(c))
             client_linger(c);
     }
 }
@@ -254,7 +264,8 @@ uint16_t req_local_port(const struct req *r)
     struct client *c = r->client;
     struct sockaddr_storage sa;
     socklen_t len = sizeof(sa);
-    if (!c->local_port && c->io.fd >= 0 && getsockname(c->io.fd, (struct sockaddr *)&sa, &len) == 0) {
+    if (!c->local_port && c->io.fd >= 0 &&
+        getsockname(c->io.fd, (struct sockaddr *)&sa, &len) == 0) {
         if (sa.ss_family == AF_INET)
             c->local_port = ntohs(((struct sockaddr_in *)(void *)&sa)->sin_port);
         else if (sa.ss_family == AF_INET6)

@@ -37,6 +37,8 @@ void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kin
 void client_close(struct client *c);
 /* Sends what is queued, then FIN, and throws away what still comes, for a bounded time. */
 void client_linger(struct client *c);
+/* The codec left idleness: shorter deadlines hold from now on. */
+void client_watch(struct client *c);
 unsigned client_count(void);
 /* No new requests: idle connections are closed when no request is under way on them. */
 void client_drain_all(void);

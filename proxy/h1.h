@@ -19,17 +19,17 @@ enum h1_state {
 struct h1 {
     enum h1_state state;
     struct req *req;
-    struct sliceq in;       /* read, but not taken yet: bounded by IO_READ_MAX */
-    struct slab *head;      /* a head that did not come in one piece */
-    size_t scanned;         /* of it, by h1_parse_request */
-    uint64_t head_since;    /* ms: its first byte came; 0: none yet */
-    uint64_t idle_since;    /* ms */
+    struct sliceq in;    /* read, but not taken yet: bounded by IO_READ_MAX */
+    struct slab *head;   /* a head that did not come in one piece */
+    size_t scanned;      /* of it, by h1_parse_request */
+    uint64_t head_since; /* ms: its first byte came; 0: none yet */
+    uint64_t idle_since; /* ms */
     uint64_t requests;
     bool pumping;
 
     /* of the present request */
     enum h1_framing framing;
-    uint64_t body_left;     /* H1_LENGTH */
+    uint64_t body_left; /* H1_LENGTH */
     uint64_t discarded;
     struct h1_chunked chunked;
     bool body_done;
@@ -44,12 +44,14 @@ struct h1 {
 
 extern const struct codec h1_codec;
 
-void h1_open(struct client *c);                      /* the connection is ready */
+void h1_open(struct client *c); /* the connection is ready */
 void h1_read(struct client *c, struct slice data);
 void h1_eof(struct client *c);
 void h1_drained(struct client *c);
-void h1_gone(struct client *c, const char *err);     /* the connection is dead: lets go of the request */
-bool h1_busy(const struct client *c);                /* a request is under way */
+void h1_gone(struct client *c,
+             const char *err);        /* the connection is dead: lets go of the request */
+bool h1_busy(const struct client *c); /* a request is under way */
+bool h1_idle(const struct client *c); /* between requests, and nothing of the next one came */
 /* ms until the state's time is up: 0 = now, with *why; UINT64_MAX = nothing waits. */
 uint64_t h1_time_left(const struct client *c, const char **why);
 void h1_timeout(struct client *c, const char *why);

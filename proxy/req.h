@@ -3,8 +3,9 @@
  * whole way in named steps. Two small interfaces carry it: `struct codec` towards the client and
  * `struct handler` towards what answers.
  *
- *   codec  ── req_begin, req_body, req_body_end, req_proceed, req_gone ──►  req  ── start, body, … ──►  handler
- *   codec  ◄── head, data, trailers, info, want_body, reset ──  req  ◄── req_answer*, req_fail ──  handler
+ *   codec  ── req_begin, req_body, req_body_end, req_proceed, req_gone ──►  req  ── start, body, …
+ * ──►  handler codec  ◄── head, data, trailers, info, want_body, reset ──  req  ◄── req_answer*,
+ * req_fail ──  handler
  *
  * At most one send is in flight per direction: after req_answer or req_send without `end` a handler
  * waits for proceed; after body() a codec goes on only while the handler wants more.
@@ -21,23 +22,24 @@ struct client;
 
 /* Towards the client; one constant table a protocol version. None of these frees the request. */
 struct codec {
-    const char *name; /* "HTTP/1.1" */
-    void (*head)(struct req *, bool end);                             /* req->answer */
+    const char *name;                                                        /* "HTTP/1.1" */
+    void (*head)(struct req *, bool end);                                    /* req->answer */
     void (*data)(struct req *, const struct slice *v, unsigned n, bool end); /* borrowed */
-    void (*trailers)(struct req *, const struct fields *t);           /* ends the answer */
-    void (*info)(struct req *, unsigned status);                      /* 100 */
+    void (*trailers)(struct req *, const struct fields *t);                  /* ends the answer */
+    void (*info)(struct req *, unsigned status);                             /* 100 */
     void (*want_body)(struct req *, bool on);
-    void (*reset)(struct req *, const char *err); /* the client must see a failure, never a clean end */
+    void (*reset)(struct req *,
+                  const char *err); /* the client must see a failure, never a clean end */
 };
 
 /* What answers; one constant table a kind. `req->handler_state` is its own, in req->arena. */
 struct handler {
     const char *name;
     void (*start)(struct req *);
-    void (*body)(struct req *, struct slice data);          /* after req_want_body(true); borrowed */
+    void (*body)(struct req *, struct slice data); /* after req_want_body(true); borrowed */
     void (*body_end)(struct req *, const struct fields *trailers); /* NULL: none */
-    void (*proceed)(struct req *);                           /* the last send is out */
-    void (*cancel)(struct req *);                            /* the request is over: let go of everything */
+    void (*proceed)(struct req *);                                 /* the last send is out */
+    void (*cancel)(struct req *); /* the request is over: let go of everything */
 };
 
 enum req_state {
@@ -53,31 +55,31 @@ enum req_state {
 struct req {
     struct client *client;
     const struct codec *codec;
-    void *stream;             /* the codec's own */
+    void *stream; /* the codec's own */
     struct arena *arena;
-    struct snapshot *snap;    /* counted */
+    struct snapshot *snap; /* counted */
     enum req_state state;
-    uint64_t id;              /* of the process; text by req_id_text */
+    uint64_t id; /* of the process; text by req_id_text */
 
     enum http_method method;
     struct str method_text;
-    struct str scheme;        /* "https", "http" */
-    struct str authority;     /* as sent: host[:port] */
-    struct str host;          /* lower case, no port, no trailing dot */
-    struct str target;        /* as sent */
-    struct str path;          /* normalised: begins with "/", no dot segments, still percent-encoded */
-    struct str query;         /* behind "?", as sent; p == NULL when there is none */
+    struct str scheme;    /* "https", "http" */
+    struct str authority; /* as sent: host[:port] */
+    struct str host;      /* lower case, no port, no trailing dot */
+    struct str target;    /* as sent */
+    struct str path;      /* normalised: begins with "/", no dot segments, still percent-encoded */
+    struct str query;     /* behind "?", as sent; p == NULL when there is none */
     struct fields fields;
-    uint64_t body_length;     /* 0: no body; REQ_LENGTH_UNKNOWN: chunked */
-    uint64_t body_max;        /* limits.body; 0 unlimited */
-    uint64_t body_in;         /* body bytes so far */
-    bool body_ended;          /* all of it was handed to the handler */
+    uint64_t body_length; /* 0: no body; REQ_LENGTH_UNKNOWN: chunked */
+    uint64_t body_max;    /* limits.body; 0 unlimited */
+    uint64_t body_in;     /* body bytes so far */
+    bool body_ended;      /* all of it was handed to the handler */
     bool body_wanted;
-    bool expect_continue;     /* 100 not yet sent */
+    bool expect_continue; /* 100 not yet sent */
 
     const struct conf_site *site;
     const struct conf_route *route;
-    struct str rest;          /* of the path behind the route's prefix */
+    struct str rest; /* of the path behind the route's prefix */
     const struct handler *handler;
     void *handler_state;
 
@@ -86,21 +88,25 @@ struct req {
         struct fields fields; /* end-to-end fields only; framing is the codec's */
         uint64_t length;      /* REQ_LENGTH_UNKNOWN: told by the end */
     } answer;
-    uint64_t body_out;        /* answer body bytes so far */
-    bool send_pending;        /* between a send and its proceed */
-    const char *error;        /* for the access log; NULL: fine */
-    struct str instance;      /* which backend instance answered, for the access log */
-    uint64_t started_us;      /* CLOCK_MONOTONIC */
+    uint64_t body_out;   /* answer body bytes so far */
+    bool send_pending;   /* between a send and its proceed */
+    const char *error;   /* for the access log; NULL: fine */
+    struct str instance; /* which backend instance answered, for the access log */
+    uint64_t started_us; /* CLOCK_MONOTONIC */
 };
 
 /* ---- for codecs ---- */
+/* The arena that the next req_new takes over: for a head that is parsed before there is a request.
+ */
+struct arena *req_arena_spare(void);
 struct req *req_new(struct client *c, const struct codec *codec, void *stream);
-void req_begin(struct req *r);                       /* the head is complete: route and start */
-void req_body(struct req *r, struct slice data);     /* only while r->body_wanted */
+void req_begin(struct req *r);                   /* the head is complete: route and start */
+void req_body(struct req *r, struct slice data); /* only while r->body_wanted */
 void req_body_end(struct req *r, const struct fields *trailers);
 void req_proceed(struct req *r);
-void req_gone(struct req *r, const char *err);       /* the client went away or broke the protocol */
-void req_refuse(struct req *r, unsigned status, const char *err); /* a head that the codec refused */
+void req_gone(struct req *r, const char *err); /* the client went away or broke the protocol */
+void req_refuse(struct req *r, unsigned status,
+                const char *err); /* a head that the codec refused */
 /* Frees it one turn later, writes the access log line. The codec calls it when it let go. */
 void req_close(struct req *r);
 
@@ -116,17 +122,18 @@ void req_answer_text(struct req *r, unsigned status, struct str type, struct str
  * client cannot take for a clean end. Calls handler->cancel. `err` goes to the access log.
  */
 void req_fail(struct req *r, unsigned status, const char *err);
-void req_want_body(struct req *r, bool on);          /* sends 100 (Continue) when it is due */
-struct str req_id_text(const struct req *r, char buf[static 17]); /* 16 hex digits, unguessable order */
+void req_want_body(struct req *r, bool on); /* sends 100 (Continue) when it is due */
+struct str req_id_text(const struct req *r,
+                       char buf[static 17]); /* 16 hex digits, unguessable order */
 static inline bool req_over(const struct req *r)
 {
     return r->state >= REQ_DONE;
 }
 
 /* ---- facts about the client, for handlers, filters and logs (client.c) ---- */
-struct str req_peer_ip(const struct req *r);         /* "192.0.2.1", "2001:db8::1", "unix" */
+struct str req_peer_ip(const struct req *r); /* "192.0.2.1", "2001:db8::1", "unix" */
 uint16_t req_local_port(const struct req *r);
-const char *req_tls_version(const struct req *r);    /* NULL: plain */
+const char *req_tls_version(const struct req *r); /* NULL: plain */
 
 extern const struct handler proxy_handler, files_handler, redirect_handler, respond_handler;
 

@@ -25,7 +25,7 @@ static inline struct snapshot *snapshot_ref(struct snapshot *s)
     return s;
 }
 void snapshot_unref(struct snapshot **s);
-struct snapshot *snapshot_current(void); /* borrowed; NULL before the first */
+struct snapshot *snapshot_current(void);       /* borrowed; NULL before the first */
 void snapshot_set_current(struct snapshot *s); /* takes over the reference */
 
 #endif

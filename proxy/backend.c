@@ -1,0 +1,245 @@
+/*
+ * backend.c - services and instances of a worker, choice among them, and who waits.
+ */
+#include "proxy/backend.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/un.h>
+
+#include "base/log.h"
+#include "base/stats.h"
+#include "proxy/exchange.h"
+
+#define SUSPECT_MS 200
+
+static struct list services = {&services, &services};
+
+struct backend_service *backend_service(struct str name)
+{
+    LIST_EACH (&services, l) {
+        struct backend_service *s = container_of(l, struct backend_service, link);
+        if (str_eq(s->name, name))
+            return s;
+    }
+    struct backend_service *s = calloc(1, sizeof(*s) + name.n);
+    ASSERT(s);
+    char *copy = (char *)(s + 1);
+    memcpy(copy, name.p, name.n);
+    s->name = (struct str){copy, name.n};
+    list_init(&s->instances);
+    list_init(&s->waiters);
+    list_append(&services, &s->link);
+    return s;
+}
+
+struct backend_instance *backend_ref(struct backend_instance *i)
+{
+    i->refs++;
+    return i;
+}
+
+static void instance_free(void *p)
+{
+    free(p);
+}
+
+void backend_unref(struct backend_instance **ip)
+{
+    struct backend_instance *i = *ip;
+    *ip = NULL;
+    if (i && --i->refs == 0)
+        loop_free_later(i, instance_free);
+}
+
+struct backend_instance *backend_choose(struct backend_service *s)
+{
+    struct backend_instance *best = NULL;
+    uint64_t now = loop_now_ms();
+    LIST_EACH (&s->instances, l) {
+        struct backend_instance *i = container_of(l, struct backend_instance, link);
+        if (i->state != INSTANCE_READY || i->suspect_until > now)
+            continue;
+        if (!best || i->busy < best->busy)
+            best = i;
+    }
+    return best;
+}
+
+/* ---- waiting ---- */
+
+static void waiter_leave(struct backend_waiter *w)
+{
+    struct backend_service *s = w->service;
+    w->service = NULL;
+    list_remove(&w->link);
+    deadline_cancel(&w->deadline);
+    s->n_waiters--;
+    stats_dec(requests_waiting);
+}
+
+static void waiters_serve(struct backend_service *s)
+{
+    while (!list_empty(&s->waiters)) {
+        struct backend_instance *i = backend_choose(s);
+        if (!i)
+            return;
+        struct backend_waiter *w = container_of(s->waiters.next, struct backend_waiter, link);
+        waiter_leave(w);
+        w->on_instance(w, i);
+    }
+}
+
+static void on_wait_over(struct deadline *d)
+{
+    struct backend_waiter *w = container_of(d, struct backend_waiter, deadline);
+    waiter_leave(w);
+    w->on_instance(w, NULL);
+}
+
+static void on_retry(struct deadline *d)
+{
+    struct backend_service *s = container_of(d, struct backend_service, retry);
+    waiters_serve(s);
+    if (!list_empty(&s->waiters))
+        deadline_set(d, SUSPECT_MS, on_retry);
+}
+
+void backend_wait(struct backend_service *s, struct backend_waiter *w, uint64_t ms)
+{
+    struct backend_instance *i = backend_choose(s);
+    if (i || !ms || s->n_waiters >= BACKEND_WAITERS_MAX) {
+        w->on_instance(w, i);
+        return;
+    }
+    w->service = s;
+    s->n_waiters++;
+    stats_inc(requests_waiting);
+    list_append(&s->waiters, &w->link);
+    deadline_set(&w->deadline, ms, on_wait_over);
+    if (!deadline_is_set(&s->retry))
+        deadline_set(&s->retry, SUSPECT_MS, on_retry);
+}
+
+void backend_wait_cancel(struct backend_waiter *w)
+{
+    if (w->service)
+        waiter_leave(w);
+}
+
+void backend_suspect(struct backend_instance *i)
+{
+    i->suspect_until = loop_now_ms() + SUSPECT_MS;
+}
+
+/* ---- what the master tells ---- */
+
+/* "127.0.0.1:9000", "[::1]:9000", "unix:/path": always numbers, a worker resolves no name. */
+static bool addr_parse(struct backend_instance *i, struct str text)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)&i->addr;
+    struct sockaddr_in *in = (struct sockaddr_in *)&i->addr;
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)&i->addr;
+    char host[64];
+    uint64_t port;
+    if (str_starts(text, STR("unix:"))) {
+        text = str_sub(text, 5, text.n);
+        if (!text.n || text.n >= sizeof(un->sun_path))
+            return false;
+        un->sun_family = AF_UNIX;
+        memcpy(un->sun_path, text.p, text.n);
+        i->addr_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + text.n + 1);
+        return true;
+    }
+    size_t colon = text.n;
+    while (colon > 0 && text.p[colon - 1] != ':')
+        colon--;
+    if (!colon || !str_u64(str_sub(text, colon, text.n), &port) || port > 65535)
+        return false;
+    struct str name = str_sub(text, 0, colon - 1);
+    bool v6 = name.n > 2 && name.p[0] == '[';
+    if (v6)
+        name = str_sub(name, 1, name.n - 1);
+    if (name.n >= sizeof(host))
+        return false;
+    memcpy(host, name.p, name.n);
+    host[name.n] = '\0';
+    in->sin_port = htons((uint16_t)port); /* sin6_port lies at the same place */
+    in->sin_family = v6 ? AF_INET6 : AF_INET;
+    i->addr_len = v6 ? sizeof(*in6) : sizeof(*in);
+    return inet_pton(in->sin_family, host, v6 ? (void *)&in6->sin6_addr : (void *)&in->sin_addr) ==
+           1;
+}
+
+static struct backend_instance *instance_find(uint64_t id)
+{
+    LIST_EACH (&services, l) {
+        struct backend_service *s = container_of(l, struct backend_service, link);
+        LIST_EACH (&s->instances, k) {
+            struct backend_instance *i = container_of(k, struct backend_instance, link);
+            if (i->id == id)
+                return i;
+        }
+    }
+    return NULL;
+}
+
+static struct backend_instance *instance_new(uint64_t id, struct str service, struct str addr)
+{
+    struct backend_instance *i = calloc(1, sizeof(*i) + addr.n);
+    ASSERT(i);
+    char *copy = (char *)(i + 1);
+    memcpy(copy, addr.p, addr.n);
+    i->text = (struct str){copy, addr.n};
+    i->refs = 1;
+    i->id = id;
+    snprintf(i->id_text, sizeof(i->id_text), "%llu", (unsigned long long)id);
+    i->service = backend_service(service);
+    list_init(&i->idle);
+    if (!addr_parse(i, i->text)) {
+        log_error("instance with an address that cannot be read", "address", "%s", copy);
+        free(i);
+        return NULL;
+    }
+    list_append(&i->service->instances, &i->link);
+    return i;
+}
+
+static void idle_close(struct backend_instance *i)
+{
+    LIST_EACH_SAFE (&i->idle, l) {
+        struct exchange *x = container_of(l, struct exchange, link);
+        exchange_abort(&x);
+    }
+}
+
+void backend_on_instance(const struct msg_instance *m, struct str tail)
+{
+    struct str service, addr;
+    if (!str_split(&tail, '\0', &service) || !str_split(&tail, '\0', &addr))
+        return;
+    struct backend_instance *i = instance_find(m->id);
+    if (!i)
+        i = instance_new(m->id, service, addr);
+    if (!i)
+        return;
+    i->state = (enum instance_state)m->state;
+    i->suspect_until = 0;
+    if (i->state == INSTANCE_READY)
+        waiters_serve(i->service);
+    else
+        idle_close(i);
+}
+
+void backend_on_gone(const struct msg_instance_gone *m)
+{
+    struct backend_instance *i = instance_find(m->id);
+    if (!i)
+        return;
+    i->gone = true;
+    i->state = INSTANCE_DRAINING;
+    list_remove(&i->link);
+    idle_close(i);
+    backend_unref(&i);
+}

@@ -1,0 +1,67 @@
+/*
+ * backend.h - what a worker knows of services: their instances as the master tells (INSTANCE), the
+ * kept connections to each, and the requests that wait for a ready one. How a backend is spoken to
+ * is exchange.h's.
+ */
+#ifndef HG_BACKEND_H
+#define HG_BACKEND_H
+
+#include "base/io.h"
+#include "base/msg.h"
+
+#define BACKEND_WAITERS_MAX 1024 /* requests held for one service, in this worker */
+#define BACKEND_IDLE_MAX    64   /* kept connections an instance, in this worker */
+
+struct backend_service {
+    struct list link;
+    struct str name;       /* "beta/api" */
+    struct list instances; /* as the master told: struct backend_instance */
+    struct list waiters;   /* struct backend_waiter, oldest first */
+    unsigned n_waiters;
+    struct deadline retry; /* looks again at instances that were suspected */
+};
+
+/* Counted: by its service while the master has it, and by each connection. */
+struct backend_instance {
+    struct list link;
+    unsigned refs;
+    uint64_t id;
+    struct backend_service *service;
+    enum instance_state state;
+    bool gone;              /* INSTANCE_GONE came */
+    uint64_t suspect_until; /* ms: a connect just failed; others first */
+    unsigned busy;          /* requests on it now */
+    struct list idle;       /* kept connections, last used first */
+    unsigned n_idle;
+    struct str text; /* address as told */
+    struct sockaddr_storage addr;
+    socklen_t addr_len;
+    char id_text[24];
+};
+
+/* A request that waits for a ready instance. Embed it, zeroed. */
+struct backend_waiter {
+    struct list link;
+    struct backend_service *service;
+    struct deadline deadline;
+    /* An instance is there (borrowed), or NULL: the time is up, or too many wait already. */
+    void (*on_instance)(struct backend_waiter *, struct backend_instance *);
+};
+
+/* Made at first mention, kept for the worker's life: names come from the configuration only. */
+struct backend_service *backend_service(struct str name);
+/* The ready instance with the fewest requests, or NULL. */
+struct backend_instance *backend_choose(struct backend_service *s);
+/* on_instance follows, at once when one is ready; never after backend_wait_cancel. */
+void backend_wait(struct backend_service *s, struct backend_waiter *w, uint64_t ms);
+void backend_wait_cancel(struct backend_waiter *w);
+/* A connect to it failed: others are preferred for a moment. */
+void backend_suspect(struct backend_instance *i);
+struct backend_instance *backend_ref(struct backend_instance *i);
+void backend_unref(struct backend_instance **i);
+
+/* From the master. */
+void backend_on_instance(const struct msg_instance *m, struct str tail);
+void backend_on_gone(const struct msg_instance_gone *m);
+
+#endif

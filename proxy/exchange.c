@@ -1,0 +1,467 @@
+/*
+ * exchange.c - HTTP/1.1 towards a backend: connections kept an instance, and the exchange on one.
+ */
+#include "proxy/exchange.h"
+
+#include <stdlib.h>
+
+#include "base/stats.h"
+
+#define KEEP_MS 60000 /* an idle connection is given up then, if the backend does not do it first \
+                       */
+#define CHECK_MS 1000
+#define PIECES   32 /* chunks handed on together */
+
+static const char connect_timeout[] = "connecting to the backend timed out";
+static const char response_timeout[] = "the backend did not answer in time";
+static const char gap_timeout[] = "the backend stopped in the middle of its answer";
+
+static const struct io_ops exchange_io;
+
+bool exchange_timed_out(const char *err)
+{
+    return err == connect_timeout || err == response_timeout || err == gap_timeout ||
+           err == err_timeout;
+}
+
+static struct exchange *of(struct io *io)
+{
+    return container_of(io, struct exchange, io);
+}
+
+static void state_set(struct exchange *x, enum exchange_state to)
+{
+    ASSERT(x->state != EX_CLOSED);
+    x->state = to;
+    x->since = loop_now_ms();
+}
+
+/* ---- life ---- */
+
+static void exchange_free(void *p)
+{
+    struct exchange *x = p;
+    backend_unref(&x->instance);
+    free(x);
+}
+
+static void idle_leave(struct exchange *x)
+{
+    list_remove(&x->link);
+    x->instance->n_idle--;
+    stats_dec(backend_idle);
+}
+
+static void exchange_close(struct exchange *x)
+{
+    if (x->state == EX_CLOSED)
+        return;
+    if (x->state == EX_IDLE)
+        idle_leave(x);
+    else
+        x->instance->busy--;
+    state_set(x, EX_CLOSED);
+    io_close(&x->io);
+    deadline_cancel(&x->deadline);
+    slab_unref(x->head);
+    x->head = NULL;
+    stats_dec(backend_connections);
+    loop_free_later(x, exchange_free);
+}
+
+void exchange_abort(struct exchange **xp)
+{
+    struct exchange *x = *xp;
+    *xp = NULL;
+    if (x)
+        exchange_close(x);
+}
+
+static void fail(struct exchange *x, const char *err)
+{
+    bool silent = x->state == EX_CONNECTING || (x->state == EX_HEAD && !x->head);
+    bool stale = silent && exchange_reused(x);
+    bool idle = x->state == EX_IDLE;
+    if (x->state == EX_CLOSED)
+        return;
+    if (x->state == EX_CONNECTING)
+        stats_inc(backend_connect_failures);
+    exchange_close(x);
+    if (!idle)
+        x->ops->on_error(x, err, stale);
+}
+
+static void on_deadline(struct deadline *d)
+{
+    struct exchange *x = container_of(d, struct exchange, deadline);
+    uint64_t now = loop_now_ms(), from = x->since, limit = 0;
+    const char *why = NULL;
+    switch (x->state) {
+    case EX_CONNECTING:
+        limit = x->connect_ms, why = connect_timeout;
+        break;
+    case EX_HEAD:
+        /* The clock of the answer's first byte starts when the request is out. */
+        if (x->request_done && !io_queued(&x->io))
+            limit = x->response_ms, from = MAX(x->since, x->io.last_out);
+        else if (io_queued(&x->io))
+            limit = x->gap_ms, from = MAX(x->since, x->io.last_out);
+        why = response_timeout;
+        break;
+    case EX_BODY:
+        /* Silence counts only while we listen. */
+        if (!x->io.paused)
+            limit = x->gap_ms, from = MAX(x->since, x->io.last_in);
+        why = gap_timeout;
+        break;
+    case EX_IDLE:
+        limit = KEEP_MS;
+        break;
+    case EX_CLOSED:
+        return;
+    }
+    if (!limit || from + limit > now)
+        deadline_set(d, limit ? MIN(from + limit - now, CHECK_MS) : CHECK_MS, on_deadline);
+    else
+        fail(x, why);
+}
+
+static struct exchange *exchange_new(struct backend_instance *i)
+{
+    struct exchange *x = calloc(1, sizeof(*x));
+    ASSERT(x);
+    x->instance = backend_ref(i);
+    x->state = EX_CONNECTING;
+    stats_inc(backend_connects);
+    stats_inc(backend_connections);
+    io_connect(&x->io, (const struct sockaddr *)&i->addr, i->addr_len, &exchange_io);
+    return x;
+}
+
+struct exchange *exchange_start(struct backend_instance *i, bool fresh, struct arena *a,
+                                enum http_method method, const struct exchange_timeouts *t,
+                                const struct exchange_ops *ops, void *owner)
+{
+    struct exchange *x;
+    if (!fresh && !list_empty(&i->idle)) {
+        x = container_of(i->idle.next, struct exchange, link);
+        idle_leave(x);
+        state_set(x, EX_HEAD);
+    } else {
+        x = exchange_new(i);
+        x->since = loop_now_ms();
+    }
+    i->busy++;
+    x->used++;
+    x->out_before = x->io.bytes_out;
+    x->ops = ops;
+    x->owner = owner;
+    x->arena = a;
+    x->method = method;
+    x->connect_ms = t->connect_ms;
+    x->response_ms = t->response_ms;
+    x->gap_ms = t->gap_ms;
+    x->request_done = x->request_chunked = false;
+    x->scanned = 0;
+    /* Backends are ours, but their answers are bounded all the same. */
+    x->limits = (struct h1_limits){.head = 64 * 1024, .target = SIZE_MAX, .fields = 500};
+    deadline_set(&x->deadline, CHECK_MS, on_deadline);
+    return x;
+}
+
+/* The exchange ended in order: keep the connection if both sides can. */
+static void release(struct exchange *x)
+{
+    struct backend_instance *i = x->instance;
+    io_resume(&x->io, IO_PAUSE_PEER);
+    if (!x->keep_alive || !x->request_done || io_queued(&x->io) || i->gone ||
+        i->state != INSTANCE_READY || i->n_idle >= BACKEND_IDLE_MAX || x->io.eof_seen) {
+        exchange_close(x);
+        return;
+    }
+    i->busy--;
+    state_set(x, EX_IDLE);
+    x->arena = NULL;
+    list_push(&i->idle, &x->link);
+    i->n_idle++;
+    stats_inc(backend_idle);
+}
+
+/* ---- the request ---- */
+
+void exchange_write_head(struct exchange *x, struct str head, bool chunked)
+{
+    x->request_chunked = chunked;
+    io_write(&x->io, head.p, head.n);
+}
+
+void exchange_write_body(struct exchange *x, struct slice data)
+{
+    if (x->request_chunked) {
+        char size[20];
+        struct out o = out_on(size, sizeof(size));
+        out_hex(&o, data.n, 8);
+        out_lit(&o, "\r\n");
+        io_write(&x->io, o.p, o.n);
+    }
+    io_write_slice(&x->io, data);
+    if (x->request_chunked)
+        io_write(&x->io, "\r\n", 2);
+}
+
+void exchange_write_end(struct exchange *x, const struct fields *trailers)
+{
+    x->request_done = true;
+    if (!x->request_chunked)
+        return;
+    io_write(&x->io, "0\r\n", 3);
+    for (unsigned i = 0; trailers && i < trailers->n; i++) {
+        const struct field *f = &trailers->v[i];
+        if (f->flags & FIELD_HOP)
+            continue;
+        io_write(&x->io, f->name.p, f->name.n);
+        io_write(&x->io, ": ", 2);
+        io_write(&x->io, f->value.p, f->value.n);
+        io_write(&x->io, "\r\n", 2);
+    }
+    io_write(&x->io, "\r\n", 2);
+}
+
+size_t exchange_queued(const struct exchange *x)
+{
+    return io_queued(&x->io);
+}
+
+void exchange_want_sent(struct exchange *x)
+{
+    io_want_drain(&x->io);
+}
+
+void exchange_pause(struct exchange *x, bool on)
+{
+    if (on)
+        io_pause(&x->io, IO_PAUSE_PEER);
+    else
+        io_resume(&x->io, IO_PAUSE_PEER);
+}
+
+void exchange_no_gap(struct exchange *x)
+{
+    x->gap_ms = 0;
+}
+
+/* ---- the answer ---- */
+
+/*
+ * Given back first: the last callback may well start the next exchange on this very connection. It
+ * must take what it needs of x (its owner) before it hands on the slices.
+ */
+static void answer_over(struct exchange *x, const struct fields *trailers, const struct slice *v,
+                        unsigned n)
+{
+    if (!trailers) {
+        release(x);
+        x->ops->on_body(x, v, n, true);
+        return;
+    }
+    if (n)
+        x->ops->on_body(x, v, n, false);
+    if (x->state != EX_BODY)
+        return;
+    release(x);
+    x->ops->on_end(x, trailers);
+}
+
+static void body_length(struct exchange *x, struct slice s)
+{
+    struct slice piece = s;
+    piece.n = (size_t)MIN((uint64_t)s.n, x->left);
+    x->left -= piece.n;
+    if (piece.n < s.n)
+        x->keep_alive = false; /* more than it announced: what follows cannot be trusted */
+    if (!x->left)
+        answer_over(x, NULL, &piece, 1);
+    else
+        x->ops->on_body(x, &piece, 1, false);
+}
+
+static void body_chunked(struct exchange *x, struct slice s)
+{
+    struct slice v[PIECES];
+    unsigned n = 0;
+    struct str data = {(const char *)s.p, s.n}, piece;
+    const char *why = NULL;
+    while (x->state == EX_BODY) {
+        switch (h1_chunked_feed(&x->chunked, &data, &piece, &why)) {
+        case H1_CHUNK_DATA:
+            v[n++] = (struct slice){s.slab, (const uint8_t *)piece.p, piece.n};
+            if (n == PIECES) {
+                x->ops->on_body(x, v, n, false);
+                n = 0;
+            }
+            break;
+        case H1_CHUNK_MORE:
+            if (n)
+                x->ops->on_body(x, v, n, false);
+            return;
+        case H1_CHUNK_END:
+            if (data.n)
+                x->keep_alive = false;
+            answer_over(x, x->chunked.trailers.n ? &x->chunked.trailers : NULL, v, n);
+            return;
+        case H1_CHUNK_BAD:
+            fail(x, why);
+            return;
+        }
+    }
+}
+
+static void on_body(struct exchange *x, struct slice s)
+{
+    if (!s.n)
+        return;
+    switch (x->framing) {
+    case H1_LENGTH:
+        body_length(x, s);
+        return;
+    case H1_CHUNKED:
+        body_chunked(x, s);
+        return;
+    case H1_UNTIL_CLOSE:
+        x->ops->on_body(x, &s, 1, false);
+        return;
+    case H1_NO_BODY:
+        break;
+    }
+}
+
+static void head_complete(struct exchange *x, struct h1_head *h, struct slice rest)
+{
+    bool none = h->framing == H1_NO_BODY || (h->framing == H1_LENGTH && !h->length);
+    x->framing = h->framing;
+    x->left = h->length;
+    x->keep_alive = h->keep_alive && h->framing != H1_UNTIL_CLOSE;
+    if (h->framing == H1_CHUNKED)
+        h1_chunked_init(&x->chunked, x->arena, &x->limits);
+    if (h->status == 101) {
+        fail(x, "the backend switched protocols unasked");
+        return;
+    }
+    if (none && rest.n)
+        x->keep_alive = false;
+    state_set(x, EX_BODY);
+    x->ops->on_head(x, h);
+    if (x->state != EX_BODY)
+        return;
+    if (none)
+        answer_over(x, NULL, NULL, 0);
+    else
+        on_body(x, rest);
+}
+
+/* Adds to the partly read head. False: over the limit (the parser says so on the next try). */
+static void head_collect(struct exchange *x, struct slice s)
+{
+    size_t have = x->head ? x->head->used : 0;
+    if (!x->head || x->head->cap - have < s.n) {
+        struct slab *more = slab_new(MAX(have + s.n, (size_t)SLAB_SMALL));
+        if (have)
+            memcpy(more->data, x->head->data, have);
+        more->used = (uint32_t)have;
+        slab_unref(x->head);
+        x->head = more;
+    }
+    memcpy(x->head->data + have, s.p, s.n);
+    x->head->used = (uint32_t)(have + s.n);
+}
+
+static void on_head_bytes(struct exchange *x, struct slice s)
+{
+    if (x->head) {
+        head_collect(x, s);
+        s = (struct slice){x->head, x->head->data, x->head->used};
+    }
+    while (x->state == EX_HEAD && s.n) {
+        struct h1_head h = {0};
+        const char *why = NULL;
+        char *p = (char *)(uintptr_t)s.p;
+        ssize_t n = h1_parse_answer(p, s.n, &x->scanned, &x->limits, x->method, x->arena, &h, &why);
+        if (n < 0) {
+            fail(x, why);
+            return;
+        }
+        if (n == 0) {
+            if (!x->head || s.p != x->head->data) {
+                struct slab *old = x->head;
+                x->head = NULL;
+                head_collect(x, s);
+                slab_unref(old);
+            }
+            return;
+        }
+        x->scanned = 0;
+        char *copy = arena_alloc(x->arena, (size_t)n);
+        memcpy(copy, p, (size_t)n);
+        h1_rebase(&h, p, copy);
+        s.p += n;
+        s.n -= (size_t)n;
+        if (h.status >= 100 && h.status < 200 && h.status != 101)
+            continue; /* 100 was answered by us already; others carry nothing that we pass on */
+        struct slab *held = x->head;
+        x->head = NULL;
+        head_complete(x, &h, s);
+        slab_unref(held);
+        return;
+    }
+}
+
+/* ---- what the socket says ---- */
+
+static void on_open(struct io *io)
+{
+    struct exchange *x = of(io);
+    state_set(x, EX_HEAD);
+}
+
+static void on_read(struct io *io, struct slice s)
+{
+    struct exchange *x = of(io);
+    switch (x->state) {
+    case EX_HEAD:
+        on_head_bytes(x, s);
+        return;
+    case EX_BODY:
+        on_body(x, s);
+        return;
+    case EX_IDLE: /* an answer that nobody asked for */
+        exchange_close(x);
+        return;
+    case EX_CONNECTING:
+    case EX_CLOSED:
+        return;
+    }
+}
+
+static void on_eof(struct io *io)
+{
+    struct exchange *x = of(io);
+    if (x->state == EX_BODY && x->framing == H1_UNTIL_CLOSE) {
+        answer_over(x, NULL, NULL, 0);
+        return;
+    }
+    fail(x, x->state == EX_BODY ? err_truncated : err_eof);
+}
+
+static void on_drain(struct io *io)
+{
+    struct exchange *x = of(io);
+    if (x->state == EX_HEAD || x->state == EX_BODY)
+        x->ops->on_sent(x);
+}
+
+static void on_error(struct io *io, const char *err)
+{
+    fail(of(io), err);
+}
+
+static const struct io_ops exchange_io = {on_open, on_read, on_eof, on_drain, on_error};

@@ -1,0 +1,614 @@
+/*
+ * h1.c - the HTTP/1.1 codec towards clients: bytes → requests, answers → bytes, with keep-alive,
+ * pipelining (one request at a time, the next waits unread) and both framings. Nothing is copied
+ * through: every head is parsed and written anew.
+ */
+#include "proxy/h1.h"
+
+#include "base/io.h"
+#include "base/stats.h"
+#include "proxy/client.h"
+
+#define DISCARD_MAX  (64 * 1024) /* of an unread request body, to keep the connection */
+#define HEAD_SCRATCH (72 * 1024)
+
+static void pump(struct client *c, struct slice *fresh);
+
+static struct h1_limits limits_of(const struct conf_limits *l)
+{
+    return (struct h1_limits){.head = l->header ? l->header : SIZE_MAX / 2,
+                              .target = l->uri ? l->uri : SIZE_MAX / 2,
+                              .fields = l->headers ? (unsigned)MIN(l->headers, 100000u) : 100000u};
+}
+
+static void state_set(struct h1 *h, enum h1_state to)
+{
+    h->state = to;
+    if (to == H1_IDLE)
+        h->idle_since = loop_now_ms();
+}
+
+void h1_open(struct client *c)
+{
+    state_set(&c->h1, H1_IDLE);
+}
+
+void h1_fini(struct h1 *h)
+{
+    sliceq_fini(&h->in);
+    slab_unref(h->head);
+    h->head = NULL;
+}
+
+bool h1_busy(const struct client *c)
+{
+    return c->h1.req != NULL;
+}
+
+bool h1_idle(const struct client *c)
+{
+    return c->h1.state == H1_IDLE && !c->h1.head_since;
+}
+
+/* No further request: what is queued goes out, then FIN. */
+static void finish_connection(struct client *c)
+{
+    state_set(&c->h1, H1_OVER);
+    sliceq_fini(&c->h1.in);
+    client_linger(c);
+}
+
+/* ---- requests in ---- */
+
+static void body_framing(struct h1 *h, const struct h1_head *head, const struct h1_limits *l)
+{
+    struct req *r = h->req;
+    h->framing = head->framing;
+    h->body_left = head->framing == H1_LENGTH ? head->length : 0;
+    h->body_done = head->framing == H1_NO_BODY || (head->framing == H1_LENGTH && !head->length);
+    if (head->framing == H1_CHUNKED)
+        h1_chunked_init(&h->chunked, r->arena, l);
+    r->body_length = head->framing == H1_CHUNKED ? REQ_LENGTH_UNKNOWN : h->body_left;
+    r->expect_continue = head->expect_continue && !h->body_done;
+}
+
+static void request_start(struct client *c)
+{
+    struct h1 *h = &c->h1;
+    h->req = req_new(c, &h1_codec, h);
+    h->answer_chunked = h->answer_until_close = h->answer_done = false;
+    h->discarded = 0;
+    h->requests++;
+    state_set(h, H1_REQUEST);
+}
+
+/* A head that cannot be trusted: its answer is the last thing on this connection. */
+static void head_refused(struct client *c, unsigned status, const char *why)
+{
+    struct h1 *h = &c->h1;
+    request_start(c);
+    h->framing = H1_NO_BODY;
+    h->body_done = true;
+    h->keep_alive = false;
+    h->minor = 1;
+    req_refuse(h->req, status, why);
+}
+
+static void head_complete(struct client *c, struct h1_head *head)
+{
+    struct h1 *h = &c->h1;
+    struct req *r = h->req;
+    struct h1_limits l = limits_of(&r->snap->conf->limits);
+    h->minor = head->minor;
+    h->keep_alive = head->keep_alive && !client_draining();
+    r->method = head->method;
+    r->method_text = head->method_text;
+    r->target = head->target;
+    r->authority = head->host;
+    r->fields = head->fields;
+    body_framing(h, head, &l);
+    req_begin(r);
+}
+
+/* Parses from `p`; bytes taken, 0 when the head is not complete. The request is made when it is. */
+static size_t head_parse(struct client *c, char *p, size_t n)
+{
+    struct h1 *h = &c->h1;
+    struct h1_limits l = limits_of(&snapshot_current()->conf->limits);
+    struct h1_head head = {0};
+    const char *why = NULL;
+    struct arena *a = req_arena_spare();
+    ssize_t got = h1_parse_request(p, n, &h->scanned, &l, a, &head, &why);
+    if (got == 0)
+        return 0;
+    h->scanned = 0;
+    h->head_since = 0;
+    if (got < 0) {
+        head_refused(c, (unsigned)-got, why);
+        return n;
+    }
+    /* The head moves into the request's arena; nothing points into the read buffer any more. */
+    char *copy = arena_alloc(a, (size_t)got);
+    memcpy(copy, p, (size_t)got);
+    h1_rebase(&head, p, copy);
+    request_start(c);
+    head_complete(c, &head);
+    return (size_t)got;
+}
+
+/* Adds to the partly read head; how much was taken. */
+static size_t head_collect(struct h1 *h, const struct slice *s)
+{
+    if (!h->head)
+        h->head = slab_new(SLAB_SMALL);
+    if (h->head->used == h->head->cap) {
+        struct slab *more = slab_new((size_t)h->head->cap * 2);
+        memcpy(more->data, h->head->data, h->head->used);
+        more->used = h->head->used;
+        slab_unref(h->head);
+        h->head = more;
+    }
+    size_t some = MIN(s->n, (size_t)(h->head->cap - h->head->used));
+    memcpy(h->head->data + h->head->used, s->p, some);
+    h->head->used += (uint32_t)some;
+    return some;
+}
+
+static size_t step_idle(struct client *c, const struct slice *s)
+{
+    struct h1 *h = &c->h1;
+    if (!h->head_since) {
+        h->head_since = loop_now_ms();
+        client_watch(c);
+    }
+    if (!h->head) {
+        /* The usual case: the whole head came at once and is parsed where it was read. */
+        size_t took = head_parse(c, (char *)(uintptr_t)s->p, s->n);
+        return took ? took : head_collect(h, s);
+    }
+    size_t before = h->head->used;
+    size_t added = head_collect(h, s);
+    struct slab *head = slab_ref(h->head);
+    size_t took = head_parse(c, (char *)head->data, head->used);
+    if (took) {
+        slab_unref(h->head);
+        h->head = NULL;
+        /* What was collected before did not complete the head, so its end lies in the new bytes. */
+        added = took > before ? MIN(took - before, added) : 0;
+    }
+    slab_unref(head);
+    return added;
+}
+
+static void body_over(struct h1 *h, const struct fields *trailers)
+{
+    if (h->body_done)
+        return;
+    h->body_done = true;
+    if (!req_over(h->req))
+        req_body_end(h->req, trailers);
+}
+
+/* One piece of body out of s, to the request or away; bytes taken. */
+static size_t step_body(struct client *c, const struct slice *s)
+{
+    struct h1 *h = &c->h1;
+    struct slice piece = *s;
+    if (h->framing == H1_LENGTH) {
+        piece.n = (size_t)MIN((uint64_t)s->n, h->body_left);
+        h->body_left -= piece.n;
+        if (h->state == H1_REQUEST)
+            req_body(h->req, piece);
+        if (!h->body_left && h->req)
+            body_over(h, NULL);
+        return piece.n;
+    }
+    struct str data = {(const char *)s->p, s->n}, body = STR_NULL;
+    const char *why = NULL;
+    switch (h1_chunked_feed(&h->chunked, &data, &body, &why)) {
+    case H1_CHUNK_DATA:
+        piece.p = (const uint8_t *)body.p;
+        piece.n = body.n;
+        if (h->state == H1_REQUEST)
+            req_body(h->req, piece);
+        break;
+    case H1_CHUNK_END:
+        body_over(h, h->chunked.trailers.n ? &h->chunked.trailers : NULL);
+        break;
+    case H1_CHUNK_BAD:
+        h->keep_alive = false;
+        h->body_done = true;
+        if (h->state == H1_REQUEST)
+            req_refuse(h->req, 400, why);
+        return s->n;
+    case H1_CHUNK_MORE:
+        break;
+    }
+    return s->n - data.n;
+}
+
+static void request_over(struct client *c);
+
+/* Body bytes, wanted or to be thrown away; ends the request when it was answered before. */
+static size_t step_rest(struct client *c, const struct slice *s)
+{
+    struct h1 *h = &c->h1;
+    size_t took = step_body(c, s);
+    if (h->state != H1_DISCARD)
+        return took;
+    h->discarded += took;
+    if (h->discarded > DISCARD_MAX)
+        h->keep_alive = false;
+    if (h->body_done || !h->keep_alive)
+        request_over(c);
+    return took;
+}
+
+/* What can be done with s now; bytes taken, 0: nothing until something changes. */
+static size_t step(struct client *c, const struct slice *s)
+{
+    struct h1 *h = &c->h1;
+    switch (h->state) {
+    case H1_IDLE:
+        return step_idle(c, s);
+    case H1_REQUEST:
+        if (h->body_done || !h->req->body_wanted)
+            return 0;
+        return step_rest(c, s);
+    case H1_DISCARD:
+        return step_rest(c, s);
+    case H1_OVER:
+        break;
+    }
+    return s->n;
+}
+
+static bool pump_step(struct client *c, struct slice *fresh)
+{
+    struct h1 *h = &c->h1;
+    struct slice s = sliceq_first(&h->in);
+    if (s.n) {
+        slab_ref(s.slab); /* the queue may be dropped meanwhile */
+        size_t took = step(c, &s);
+        slab_unref(s.slab);
+        if (took && h->in.bytes)
+            sliceq_consume(&h->in, MIN(took, h->in.bytes));
+        return took > 0;
+    }
+    if (!fresh || !fresh->n)
+        return false;
+    size_t took = step(c, fresh);
+    fresh->p += took;
+    fresh->n -= took;
+    return took > 0;
+}
+
+/* Takes what was read as far as the state allows; keeps the rest and pauses. Not entered twice. */
+static void pump(struct client *c, struct slice *fresh)
+{
+    struct h1 *h = &c->h1;
+    if (h->pumping)
+        return;
+    h->pumping = true;
+    while (c->state == CLIENT_OPEN && pump_step(c, fresh))
+        ;
+    h->pumping = false;
+    if (c->state != CLIENT_OPEN)
+        return;
+    if (fresh && fresh->n)
+        sliceq_push(&h->in, *fresh);
+    bool body_held = h->state == H1_REQUEST && !h->body_done && !h->req->body_wanted;
+    if (h->in.bytes || body_held)
+        io_pause(&c->io, IO_PAUSE_PEER);
+    else
+        io_resume(&c->io, IO_PAUSE_PEER);
+}
+
+void h1_read(struct client *c, struct slice data)
+{
+    pump(c, &data);
+}
+
+void h1_eof(struct client *c)
+{
+    /* Like nginx and most others: a client that ends its side no longer wants an answer. What was
+     * answered already is still delivered. */
+    if (!c->h1.req && io_queued(&c->io))
+        finish_connection(c);
+    else
+        client_close(c);
+}
+
+/* The request's body and its answer are both over, or the connection cannot go on. */
+static void request_over(struct client *c)
+{
+    struct h1 *h = &c->h1;
+    struct req *r = h->req;
+    h->req = NULL;
+    req_close(r);
+    state_set(h, H1_IDLE);
+    if (!h->keep_alive || (client_draining() && !h->in.bytes))
+        finish_connection(c);
+    else
+        pump(c, NULL);
+}
+
+void h1_gone(struct client *c, const char *err)
+{
+    struct h1 *h = &c->h1;
+    struct req *r = h->req;
+    h->req = NULL;
+    state_set(h, H1_OVER);
+    if (!r)
+        return;
+    req_gone(r, err);
+    req_close(r);
+}
+
+/* ---- answers out ---- */
+
+static struct client *client_of(struct req *r)
+{
+    return r->client;
+}
+
+static bool no_body_status(unsigned status)
+{
+    return status < 200 || status == 204 || status == 304;
+}
+
+/* Status line and fields, framing apart. */
+static void head_fields(struct out *o, const struct req *r)
+{
+    bool dated = false;
+    out_lit(o, "HTTP/1.1 ");
+    out_u64(o, r->answer.status);
+    out_char(o, ' ');
+    out_str(o, http_reason(r->answer.status));
+    out_lit(o, "\r\n");
+    for (unsigned i = 0; i < r->answer.fields.n; i++) {
+        const struct field *f = &r->answer.fields.v[i];
+        if (f->flags & FIELD_HOP)
+            continue;
+        dated |= f->token == FIELD_date;
+        out_str(o, f->name);
+        out_lit(o, ": ");
+        out_str(o, f->value);
+        out_lit(o, "\r\n");
+    }
+    if (!dated) { /* RFC 9110 6.6.1 */
+        out_lit(o, "date: ");
+        out_str(o, loop_http_date());
+        out_lit(o, "\r\n");
+    }
+}
+
+static void head_framing(struct out *o, struct h1 *h, struct req *r, bool end)
+{
+    bool bodyless = no_body_status(r->answer.status);
+    uint64_t length = r->answer.length;
+    if (end && length == REQ_LENGTH_UNKNOWN && !bodyless && r->method != METHOD_HEAD)
+        length = 0;
+    if (bodyless) {
+        ;
+    } else if (length != REQ_LENGTH_UNKNOWN) {
+        out_lit(o, "content-length: ");
+        out_u64(o, length);
+        out_lit(o, "\r\n");
+    } else if (h->minor == 0) {
+        h->answer_until_close = r->method != METHOD_HEAD;
+        h->keep_alive = h->keep_alive && !h->answer_until_close;
+    } else {
+        h->answer_chunked = r->method != METHOD_HEAD;
+        out_lit(o, "transfer-encoding: chunked\r\n");
+    }
+    if (!h->keep_alive)
+        out_lit(o, "connection: close\r\n");
+    else if (h->minor == 0)
+        out_lit(o, "connection: keep-alive\r\n");
+    out_lit(o, "\r\n");
+}
+
+static void answer_over(struct client *c)
+{
+    struct h1 *h = &c->h1;
+    h->answer_done = true;
+    if (h->answer_chunked)
+        io_write(&c->io, "0\r\n\r\n", 5);
+    if (h->body_done || !h->keep_alive) {
+        request_over(c);
+        return;
+    }
+    state_set(h, H1_DISCARD);
+    pump(c, NULL);
+}
+
+static void codec_head(struct req *r, bool end)
+{
+    static char scratch[HEAD_SCRATCH];
+    struct client *c = client_of(r);
+    struct h1 *h = &c->h1;
+    struct out o = out_on(scratch, sizeof(scratch));
+    /* A client that still waits for 100 may or may not send its body: only a close is clear. */
+    if (r->expect_continue || client_draining())
+        h->keep_alive = false;
+    head_fields(&o, r);
+    head_framing(&o, h, r, end);
+    if (o.over) {
+        h->answer_done = true;
+        r->codec->reset(r, "the answer's head is too large");
+        return;
+    }
+    io_write(&c->io, o.p, o.n);
+    if (end)
+        h->answer_chunked = false, answer_over(c);
+}
+
+static void codec_data(struct req *r, const struct slice *v, unsigned n, bool end)
+{
+    struct client *c = client_of(r);
+    struct h1 *h = &c->h1;
+    size_t total = 0;
+    for (unsigned i = 0; i < n; i++)
+        total += v[i].n;
+    if (total && h->answer_chunked) {
+        char size[20];
+        struct out o = out_on(size, sizeof(size));
+        out_hex(&o, total, 8);
+        out_lit(&o, "\r\n");
+        io_write(&c->io, o.p, o.n);
+    }
+    for (unsigned i = 0; i < n; i++)
+        io_write_slice(&c->io, v[i]);
+    if (total && h->answer_chunked)
+        io_write(&c->io, "\r\n", 2);
+    if (end)
+        answer_over(c);
+    else
+        io_want_drain(&c->io);
+}
+
+static void codec_trailers(struct req *r, const struct fields *t)
+{
+    static char scratch[HEAD_SCRATCH];
+    struct client *c = client_of(r);
+    struct h1 *h = &c->h1;
+    struct out o = out_on(scratch, sizeof(scratch));
+    if (h->answer_chunked) {
+        out_lit(&o, "0\r\n");
+        for (unsigned i = 0; i < t->n; i++) {
+            if (t->v[i].flags & FIELD_HOP)
+                continue;
+            out_str(&o, t->v[i].name);
+            out_lit(&o, ": ");
+            out_str(&o, t->v[i].value);
+            out_lit(&o, "\r\n");
+        }
+        out_lit(&o, "\r\n");
+        if (o.over) /* trailers may be dropped (RFC 9110 6.5) */
+            io_write(&c->io, "0\r\n\r\n", 5);
+        else
+            io_write(&c->io, o.p, o.n);
+        h->answer_chunked = false;
+    }
+    answer_over(c);
+}
+
+static void codec_info(struct req *r, unsigned status)
+{
+    struct client *c = client_of(r);
+    ASSERT(status == 100);
+    if (c->h1.minor > 0)
+        io_write(&c->io, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+}
+
+static void codec_want_body(struct req *r, bool on)
+{
+    struct client *c = client_of(r);
+    if (on)
+        pump(c, NULL);
+    else if (!c->h1.body_done)
+        io_pause(&c->io, IO_PAUSE_PEER);
+}
+
+/* The client must not take this for a clean end: with TLS no close_notify, without it a reset. */
+static void codec_reset(struct req *r, const char *err)
+{
+    (void)err;
+    struct client *c = client_of(r);
+    io_reset(&c->io);
+    client_close(c);
+}
+
+const struct codec h1_codec = {
+    .name = "HTTP/1.1",
+    .head = codec_head,
+    .data = codec_data,
+    .trailers = codec_trailers,
+    .info = codec_info,
+    .want_body = codec_want_body,
+    .reset = codec_reset,
+};
+
+void h1_drained(struct client *c)
+{
+    struct h1 *h = &c->h1;
+    if (h->req && !h->answer_done)
+        req_proceed(h->req);
+}
+
+/* ---- time ---- */
+
+static uint64_t left_of(uint64_t since, uint64_t limit)
+{
+    uint64_t now = loop_now_ms();
+    if (!limit)
+        return UINT64_MAX;
+    return since + limit > now ? since + limit - now : 0;
+}
+
+static uint64_t request_time_left(const struct client *c, const char **why)
+{
+    const struct h1 *h = &c->h1;
+    const struct req *r = h->req;
+    const struct conf_timeouts *t = r->route ? &r->route->timeouts : &r->snap->conf->timeouts;
+    uint64_t left = UINT64_MAX;
+    if (!h->body_done && r->body_wanted) {
+        *why = "the request body stopped coming";
+        left = left_of(MAX(c->io.last_in, h->idle_since), t->body_gap);
+    }
+    if (io_queued(&c->io)) {
+        uint64_t write_left = left_of(c->io.last_out, t->write_gap);
+        if (write_left < left)
+            *why = "the client stopped reading";
+        left = MIN(left, write_left);
+    }
+    return left;
+}
+
+uint64_t h1_time_left(const struct client *c, const char **why)
+{
+    const struct h1 *h = &c->h1;
+    const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
+    switch (h->state) {
+    case H1_IDLE:
+        if (h->head_since || !h->requests) {
+            *why = "the request's head did not come in time";
+            return left_of(h->head_since ? h->head_since : c->state_since, t->header);
+        }
+        *why = "idle";
+        /* While an answer is still on its way to a slow client the connection is not idle. */
+        if (io_queued(&c->io))
+            return left_of(c->io.last_out, t->write_gap);
+        return left_of(MAX(h->idle_since, c->io.last_out), t->idle);
+    case H1_REQUEST:
+        return request_time_left(c, why);
+    case H1_DISCARD:
+        *why = "the rest of the request body did not come";
+        return left_of(c->io.last_in, t->body_gap);
+    case H1_OVER:
+        break;
+    }
+    return 0;
+}
+
+void h1_timeout(struct client *c, const char *why)
+{
+    struct h1 *h = &c->h1;
+    if (h->state == H1_IDLE && h->head_since) {
+        h->head_since = 0;
+        head_refused(c, 408, why);
+    } else if (h->state == H1_REQUEST && h->req->state < REQ_ANSWERING && !h->body_done) {
+        h->keep_alive = false;
+        h->body_done = true;
+        req_refuse(h->req, 408, why);
+    } else if (h->state == H1_REQUEST) {
+        h1_gone(c, why);
+        io_reset(&c->io);
+        client_close(c);
+    } else if (h->state == H1_IDLE && !io_queued(&c->io)) {
+        finish_connection(c);
+    } else {
+        client_close(c);
+    }
+}

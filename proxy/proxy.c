@@ -1,0 +1,313 @@
+/*
+ * proxy.c - the `proxy` handler: a request to a service's instance and its answer back. Builds the
+ * request's head anew, streams both bodies with backpressure, and decides what may be tried again.
+ * Connections are exchange.h's, instances and waiting backend.h's.
+ */
+#include "base/stats.h"
+#include "proxy/exchange.h"
+#include "proxy/req.h"
+
+#define QUEUE_HIGH \
+    (64 * 1024) /* request body waiting for the backend before the client is paused */
+
+enum proxy_state {
+    PROXY_WAITING,  /* for a ready instance */
+    PROXY_SENDING,  /* an exchange is under way, no answer yet */
+    PROXY_ANSWERED, /* its answer's head is out */
+    PROXY_OVER
+};
+
+struct proxy {
+    struct req *req;
+    enum proxy_state state;
+    struct backend_waiter waiter;
+    struct exchange *x;
+    bool retried;        /* a stale kept connection was replaced once */
+    bool body_sent;      /* body bytes went to a backend: nothing can be sent again */
+    uint64_t wait_until; /* ms */
+};
+
+static const struct exchange_ops ops;
+
+static void proxy_over(struct proxy *p)
+{
+    p->state = PROXY_OVER;
+    backend_wait_cancel(&p->waiter);
+    exchange_abort(&p->x);
+}
+
+/* ---- the request's head ---- */
+
+/* What a client says about itself in these is replaced, never believed. */
+static bool replaced(enum field_token t)
+{
+    return t == FIELD_host || t == FIELD_x_forwarded_for || t == FIELD_x_forwarded_host ||
+           t == FIELD_x_forwarded_port || t == FIELD_x_forwarded_proto || t == FIELD_x_real_ip ||
+           t == FIELD_forwarded || t == FIELD_x_request_id || t == FIELD_expect;
+}
+
+static void field(struct out *o, struct str name, struct str value)
+{
+    out_str(o, name);
+    out_lit(o, ": ");
+    out_str(o, value);
+    out_lit(o, "\r\n");
+}
+
+static void forwarded(struct out *o, const struct req *r)
+{
+    struct str ip = req_peer_ip(r);
+    bool v6 = str_chr(ip, ':') < ip.n;
+    char id[17];
+    field(o, STR("x-forwarded-for"), ip);
+    field(o, STR("x-forwarded-proto"), r->scheme);
+    field(o, STR("x-forwarded-host"), r->authority);
+    out_lit(o, "x-forwarded-port: ");
+    out_u64(o, req_local_port(r));
+    out_lit(o, "\r\nforwarded: for=");
+    /* RFC 7239 6: IPv6 in brackets, and with them quoted */
+    out_str(o, v6 ? STR("\"[") : STR(""));
+    out_str(o, ip);
+    out_str(o, v6 ? STR("]\"") : STR(""));
+    out_lit(o, ";proto=");
+    out_str(o, r->scheme);
+    if (r->authority.n) {
+        out_lit(o, ";host=\"");
+        out_str(o, r->authority);
+        out_char(o, '"');
+    }
+    out_lit(o, "\r\n");
+    field(o, STR("x-request-id"), req_id_text(r, id));
+}
+
+static void request_line(struct out *o, const struct req *r)
+{
+    out_str(o, r->method_text);
+    out_char(o, ' ');
+    if (r->route->strip_prefix) {
+        out_char(o, '/');
+        out_str(o, r->rest);
+    } else {
+        out_str(o, r->path);
+    }
+    if (r->query.p) {
+        out_char(o, '?');
+        out_str(o, r->query);
+    }
+    out_lit(o, " HTTP/1.1\r\n");
+    field(o, STR("host"), r->authority);
+}
+
+static void write_head(struct proxy *p)
+{
+    static char scratch[128 * 1024];
+    struct req *r = p->req;
+    struct out o = out_on(scratch, sizeof(scratch));
+    request_line(&o, r);
+    for (unsigned i = 0; i < r->fields.n; i++) {
+        const struct field *f = &r->fields.v[i];
+        if (!(f->flags & FIELD_HOP) && !replaced(f->token))
+            field(&o, f->name, f->value);
+    }
+    forwarded(&o, r);
+    bool chunked = r->body_length == REQ_LENGTH_UNKNOWN;
+    if (chunked) {
+        out_lit(&o, "transfer-encoding: chunked\r\n");
+    } else if (r->body_length || r->method == METHOD_POST || r->method == METHOD_PUT ||
+               r->method == METHOD_PATCH) {
+        out_lit(&o, "content-length: ");
+        out_u64(&o, r->body_length);
+        out_lit(&o, "\r\n");
+    }
+    out_lit(&o, "\r\n");
+    if (o.over) {
+        req_fail(r, 431, "the request's head is too large for the backend");
+        return;
+    }
+    exchange_write_head(p->x, out_done(&o), chunked);
+    if (r->body_ended)
+        exchange_write_end(p->x, NULL);
+    else
+        req_want_body(r, true);
+}
+
+/* ---- finding an instance ---- */
+
+static void start_exchange(struct proxy *p, struct backend_instance *i)
+{
+    struct req *r = p->req;
+    const struct conf_timeouts *t = &r->route->timeouts;
+    struct exchange_timeouts et = {
+        .connect_ms = t->connect, .response_ms = t->response, .gap_ms = t->body_gap};
+    p->state = PROXY_SENDING;
+    p->x = exchange_start(i, p->retried, r->arena, r->method, &et, &ops, p);
+    r->instance = i->text;
+    write_head(p);
+}
+
+static void on_instance(struct backend_waiter *w, struct backend_instance *i)
+{
+    struct proxy *p = container_of(w, struct proxy, waiter);
+    struct req *r = p->req;
+    if (i) {
+        start_exchange(p, i);
+        return;
+    }
+    fields_add_token(r->arena, &r->answer.fields, FIELD_retry_after, STR("5"));
+    req_fail(r, 503, "no instance of the service is ready");
+}
+
+static void find_instance(struct proxy *p)
+{
+    uint64_t now = loop_now_ms();
+    p->state = PROXY_WAITING;
+    backend_wait(backend_service(p->req->route->service->name), &p->waiter,
+                 p->wait_until > now ? p->wait_until - now : 0);
+}
+
+static void on_start(struct req *r)
+{
+    struct proxy *p = arena_znew(r->arena, struct proxy);
+    p->req = r;
+    p->waiter.on_instance = on_instance;
+    p->wait_until = loop_now_ms() + r->route->service->wait_ready;
+    r->handler_state = p;
+    find_instance(p);
+}
+
+/* ---- the request's body ---- */
+
+static void on_body(struct req *r, struct slice data)
+{
+    struct proxy *p = r->handler_state;
+    if (!p->x)
+        return;
+    p->body_sent = true;
+    exchange_write_body(p->x, data);
+    if (exchange_queued(p->x) > QUEUE_HIGH) {
+        req_want_body(r, false);
+        exchange_want_sent(p->x);
+    }
+}
+
+static void on_body_end(struct req *r, const struct fields *trailers)
+{
+    struct proxy *p = r->handler_state;
+    if (p->x)
+        exchange_write_end(p->x, trailers);
+}
+
+static void on_sent(struct exchange *x)
+{
+    struct proxy *p = x->owner;
+    req_want_body(p->req, true);
+}
+
+/* ---- the answer ---- */
+
+static void on_head(struct exchange *x, struct h1_head *h)
+{
+    struct proxy *p = x->owner;
+    struct req *r = p->req;
+    const struct field *type = fields_get(&h->fields, FIELD_content_type);
+    if (type && str_istarts(type->value, STR("text/event-stream")))
+        exchange_no_gap(x);
+    r->answer.status = h->status;
+    r->answer.fields = h->fields;
+    r->answer.length = h->framing == H1_LENGTH ? h->length : REQ_LENGTH_UNKNOWN;
+    const struct field *length = fields_get(&h->fields, FIELD_content_length);
+    if (r->method == METHOD_HEAD && length && !str_u64(length->value, &r->answer.length))
+        r->answer.length = REQ_LENGTH_UNKNOWN;
+    p->state = PROXY_ANSWERED;
+    /* What has no body ends with on_body: there the connection was given back already. */
+    if (h->framing == H1_NO_BODY || (h->framing == H1_LENGTH && !h->length))
+        return;
+    req_answer(r, false);
+}
+
+static void on_answer_body(struct exchange *x, const struct slice *v, unsigned n, bool end)
+{
+    struct proxy *p = x->owner;
+    struct req *r = p->req;
+    if (end)
+        p->x = NULL; /* it is no longer ours */
+    else
+        exchange_pause(x, true);
+    if (r->state == REQ_BEGUN) {
+        req_answer(r, true);
+        return;
+    }
+    req_send(r, v, n, end);
+}
+
+static void on_answer_end(struct exchange *x, const struct fields *trailers)
+{
+    struct proxy *p = x->owner;
+    p->x = NULL;
+    req_send_trailers(p->req, trailers);
+}
+
+static void on_proceed(struct req *r)
+{
+    struct proxy *p = r->handler_state;
+    if (p->x)
+        exchange_pause(p->x, false);
+}
+
+/*
+ * May it be sent again? Only while no byte of an answer came and no body byte went out. A kept
+ * connection that went stale is replaced once, if nothing was written or repeating does no harm
+ * (RFC 9110 9.2.2, RFC 9112 9.3.1).
+ */
+static bool may_replace(const struct proxy *p, const struct exchange *x, bool stale)
+{
+    return stale && !p->retried && !p->body_sent &&
+           (exchange_unsent(x) || http_method_idempotent(p->req->method));
+}
+
+/*
+ * Where nothing answers at all, a supervised service most probably restarts: wait for it as long as
+ * a request may wait. An address of somebody else's is tried elsewhere, or reported at once.
+ */
+static bool may_go_elsewhere(const struct proxy *p, const struct exchange *x)
+{
+    const struct conf_service *svc = p->req->route->service;
+    if (!exchange_unsent(x) || p->body_sent || p->wait_until <= loop_now_ms())
+        return false;
+    backend_suspect(x->instance);
+    return svc->n_argv > 0 || backend_choose(x->instance->service);
+}
+
+static void on_exchange_error(struct exchange *x, const char *err, bool stale)
+{
+    struct proxy *p = x->owner;
+    struct req *r = p->req;
+    bool timed_out = exchange_timed_out(err);
+    p->x = NULL;
+    if (p->state == PROXY_SENDING && may_replace(p, x, stale)) {
+        p->retried = true;
+        stats_inc(backend_retries);
+        find_instance(p);
+    } else if (p->state == PROXY_SENDING && !timed_out && may_go_elsewhere(p, x)) {
+        find_instance(p);
+    } else {
+        req_fail(r, timed_out ? 504 : 502, err);
+    }
+}
+
+static const struct exchange_ops ops = {on_sent, on_head, on_answer_body, on_answer_end,
+                                        on_exchange_error};
+
+static void on_cancel(struct req *r)
+{
+    proxy_over(r->handler_state);
+}
+
+const struct handler proxy_handler = {
+    .name = "proxy",
+    .start = on_start,
+    .body = on_body,
+    .body_end = on_body_end,
+    .proceed = on_proceed,
+    .cancel = on_cancel,
+};

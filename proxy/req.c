@@ -1,0 +1,402 @@
+/*
+ * req.c - a request's whole way, in named steps: the file to read first.
+ *
+ *   req_begin:   step_target → step_authority → step_site → step_https → step_route → step_limits →
+ * step_handler body in:     req_body, req_body_end → handler answer out:  req_answer, req_send,
+ * req_send_trailers → codec the end:     codec → req_close → access log
+ *
+ * A step answers true to go on; false when it has answered or failed the request itself. Framing is
+ * the codec's, answers are the handlers', and every failure is judged in req_fail alone.
+ */
+#include "proxy/req.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/stats.h"
+#include "proxy/access_log.h"
+#include "proxy/client.h"
+#include "proxy/error_page.h"
+#include "proxy/redirect.h"
+#include "proxy/uri.h"
+
+#define REQ_ARENA 4096
+
+static struct arena *spare;
+
+struct arena *req_arena_spare(void)
+{
+    if (!spare)
+        spare = arena_new(REQ_ARENA);
+    return spare;
+}
+
+/*
+ * Ids are a counter mixed by a secret of the process: unique, without a look at the clock, and
+ * nobody learns from one how many requests there are.
+ */
+static uint64_t id_next(void)
+{
+    static uint64_t secret[2], counter;
+    if (!counter)
+        random_bytes(secret, sizeof(secret));
+    uint64_t x = ++counter + secret[0];
+    /* a bijection, so ids never repeat: the finaliser of splitmix64 keyed by the secret */
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ secret[1] ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static uint64_t now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+struct req *req_new(struct client *c, const struct codec *codec, void *stream)
+{
+    struct arena *a = req_arena_spare();
+    struct req *r = arena_znew(a, struct req);
+    spare = NULL;
+    r->arena = a;
+    r->client = c;
+    r->codec = codec;
+    r->stream = stream;
+    r->snap = snapshot_ref(snapshot_current());
+    r->id = id_next();
+    r->started_us = now_us();
+    r->answer.length = REQ_LENGTH_UNKNOWN;
+    r->scheme = c->kind == LISTENER_HTTPS ? STR("https") : STR("http");
+    stats_inc(requests_total);
+    stats_inc(requests);
+    return r;
+}
+
+struct str req_id_text(const struct req *r, char buf[static 17])
+{
+    struct out o = out_on(buf, 17);
+    out_hex(&o, r->id, 16);
+    buf[16] = '\0';
+    return out_done(&o);
+}
+
+/* ---- the steps of req_begin ---- */
+
+static bool step_target(struct req *r)
+{
+    struct uri u;
+    const char *err = uri_parse(r->arena, r->target, &u);
+    if (err) {
+        req_fail(r, 400, err);
+        return false;
+    }
+    r->path = u.path;
+    if (u.has_query)
+        r->query = u.query.p ? u.query : STR("");
+    if (u.authority.n)
+        r->authority = u.authority;
+    return true;
+}
+
+static bool step_authority(struct req *r)
+{
+    struct uri_host h = {0};
+    /* HTTP/1.0 may come without Host: it then means what "*" serves. */
+    const char *err = r->authority.n ? uri_host_parse(r->arena, r->authority, &h) : NULL;
+    if (err) {
+        req_fail(r, 400, err);
+        return false;
+    }
+    r->host = h.name;
+    if (r->client->kind != LISTENER_HTTPS)
+        return true;
+    struct tls_conn *tls = &r->client->tls;
+    tls->names = r->snap->names;
+    bool serves = tls_conn_serves(tls, r->host);
+    tls->names = NULL;
+    if (!serves)
+        req_fail(r, 421, "the connection's certificate is not this host's");
+    return serves;
+}
+
+static bool step_site(struct req *r, struct route_match *m)
+{
+    if (!router_host(r->snap->router, r->host, m)) {
+        req_fail(r, r->client->kind == LISTENER_HTTPS ? 421 : 404, "no site has this host");
+        return false;
+    }
+    r->site = m->site;
+    if (!m->redirect_host)
+        return true;
+    bool tls = r->client->kind == LISTENER_HTTPS || m->site->https != CONF_HTTPS_BOTH;
+    const struct conf *c = r->snap->conf;
+    redirect_answer(r, 308,
+                    redirect_absolute(r, tls ? STR("https") : STR("http"), m->site->host,
+                                      tls ? c->public_https : c->public_http));
+    return false;
+}
+
+static bool step_https(struct req *r)
+{
+    if (r->client->kind == LISTENER_HTTPS || r->site->https == CONF_HTTPS_BOTH)
+        return true;
+    if (r->site->https == CONF_HTTPS_ONLY || !r->snap->conf->public_https) {
+        req_fail(r, 403, "this host is served over https only");
+        return false;
+    }
+    redirect_answer(r, 308,
+                    redirect_absolute(r, STR("https"), r->host, r->snap->conf->public_https));
+    return false;
+}
+
+static bool step_route(struct req *r, struct route_match *m)
+{
+    if (r->path.n == 1 && r->path.p[0] == '*') { /* OPTIONS *: about the server, not a resource */
+        if (r->method != METHOD_OPTIONS) {
+            req_fail(r, 400, "\"*\" is a target for OPTIONS only");
+            return false;
+        }
+        r->answer.status = 204;
+        req_answer(r, true);
+        return false;
+    }
+    if (!router_path(r->snap->router, r->site, r->path, m)) {
+        req_fail(r, 404, "no route has this path");
+        return false;
+    }
+    r->route = m->route;
+    r->rest = m->rest;
+    if (m->add_slash) {
+        redirect_answer(r, 308, redirect_add_slash(r));
+        return false;
+    }
+    return true;
+}
+
+static bool step_limits(struct req *r)
+{
+    r->body_max = r->route->limits.body;
+    if (r->body_max && r->body_length != REQ_LENGTH_UNKNOWN && r->body_length > r->body_max) {
+        req_fail(r, 413, "the request body is larger than limits.body");
+        return false;
+    }
+    return true;
+}
+
+static void step_handler(struct req *r)
+{
+    static const struct handler *const handlers[] = {
+        [CONF_PROXY] = &proxy_handler,
+        [CONF_FILES] = &files_handler,
+        [CONF_REDIRECT] = &redirect_handler,
+        [CONF_RESPOND] = &respond_handler,
+    };
+    r->handler = handlers[r->route->handler];
+    r->handler->start(r);
+}
+
+void req_begin(struct req *r)
+{
+    struct route_match m = {0};
+    r->state = REQ_BEGUN;
+    if (r->body_length == 0)
+        r->body_ended = true;
+    if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) &&
+        step_route(r, &m) && step_limits(r))
+        step_handler(r);
+}
+
+/* ---- the request's body ---- */
+
+void req_body(struct req *r, struct slice data)
+{
+    if (req_over(r))
+        return;
+    r->body_in += data.n;
+    if (r->body_max && r->body_in > r->body_max) {
+        req_fail(r, 413, "the request body is larger than limits.body");
+        return;
+    }
+    if (data.n && r->handler && r->handler->body)
+        r->handler->body(r, data);
+}
+
+void req_body_end(struct req *r, const struct fields *trailers)
+{
+    r->body_ended = true;
+    r->body_wanted = false;
+    if (r->handler && r->handler->body_end)
+        r->handler->body_end(r, trailers);
+}
+
+void req_want_body(struct req *r, bool on)
+{
+    if (r->body_ended || req_over(r) || r->body_wanted == on)
+        return;
+    r->body_wanted = on;
+    if (on && r->expect_continue) {
+        r->expect_continue = false;
+        if (r->state < REQ_ANSWERING)
+            r->codec->info(r, 100);
+    }
+    r->codec->want_body(r, on);
+}
+
+/* ---- the answer ---- */
+
+static void count_answer(const struct req *r)
+{
+    unsigned class = r->answer.status / 100;
+    if (class >= 2 && class <= 5)
+        stats_add((enum stats_id)(STAT_answers_2xx + class - 2), 1);
+}
+
+static bool answer_has_no_body(const struct req *r)
+{
+    unsigned s = r->answer.status;
+    return r->method == METHOD_HEAD || s == 204 || s == 304;
+}
+
+void req_answer(struct req *r, bool end)
+{
+    if (req_over(r))
+        return;
+    ASSERT(r->state < REQ_ANSWERING && r->answer.status >= 200);
+    end = end || answer_has_no_body(r);
+    r->state = end ? REQ_DONE : REQ_ANSWERING;
+    count_answer(r);
+    r->codec->head(r, end);
+}
+
+void req_send(struct req *r, const struct slice *v, unsigned n, bool end)
+{
+    if (req_over(r))
+        return;
+    ASSERT(r->state == REQ_ANSWERING);
+    for (unsigned i = 0; i < n; i++)
+        r->body_out += v[i].n;
+    if (r->answer.length != REQ_LENGTH_UNKNOWN &&
+        (r->body_out > r->answer.length || (end && r->body_out != r->answer.length))) {
+        req_fail(r, 502, "the answer's body is not as long as announced");
+        return;
+    }
+    if (end)
+        r->state = REQ_DONE;
+    r->send_pending = !end;
+    r->codec->data(r, v, n, end);
+}
+
+void req_send_trailers(struct req *r, const struct fields *t)
+{
+    if (req_over(r))
+        return;
+    ASSERT(r->state == REQ_ANSWERING);
+    r->state = REQ_DONE;
+    r->codec->trailers(r, t);
+}
+
+void req_proceed(struct req *r)
+{
+    if (req_over(r) || !r->send_pending)
+        return;
+    r->send_pending = false;
+    if (r->handler && r->handler->proceed)
+        r->handler->proceed(r);
+}
+
+void req_answer_text(struct req *r, unsigned status, struct str type, struct str body)
+{
+    r->answer.status = status;
+    r->answer.length = body.n;
+    fields_add_token(r->arena, &r->answer.fields, FIELD_content_type, type);
+    req_answer(r, body.n == 0);
+    if (!req_over(r))
+        req_send(r, &(struct slice){.p = (const uint8_t *)body.p, .n = body.n}, 1, true);
+}
+
+/* ---- failure and the end ---- */
+
+static void handler_cancel(struct req *r)
+{
+    const struct handler *h = r->handler;
+    r->handler = NULL;
+    if (h && h->cancel)
+        h->cancel(r);
+}
+
+static void fail_with_page(struct req *r, unsigned status)
+{
+    char id[17];
+    const struct field *accept = fields_get(&r->fields, FIELD_accept);
+    const struct field *retry = fields_get(&r->answer.fields, FIELD_retry_after);
+    struct fields fields = {0};
+    struct str body;
+    /* Of what a handler had prepared only what belongs to a failure is kept. */
+    if (retry)
+        fields_add_token(r->arena, &fields, FIELD_retry_after, retry->value);
+    for (unsigned i = 0; i < r->answer.fields.n; i++)
+        if (str_eq(r->answer.fields.v[i].name, STR("allow")))
+            fields_add(r->arena, &fields, STR("allow"), r->answer.fields.v[i].value);
+    error_page_make(r->arena, status, accept ? accept->value : STR(""), req_id_text(r, id), r->host,
+                    &fields, &body);
+    fields_add_token(r->arena, &fields, FIELD_x_request_id,
+                     arena_str(r->arena, req_id_text(r, id)));
+    r->answer.status = status;
+    r->answer.fields = fields;
+    r->answer.length = body.n;
+    req_answer(r, body.n == 0);
+    if (!req_over(r))
+        req_send(r, &(struct slice){.p = (const uint8_t *)body.p, .n = body.n}, 1, true);
+}
+
+void req_fail(struct req *r, unsigned status, const char *err)
+{
+    if (req_over(r))
+        return;
+    r->error = err;
+    handler_cancel(r);
+    if (r->state < REQ_ANSWERING) {
+        fail_with_page(r, status);
+        return;
+    }
+    r->state = REQ_FAILED;
+    stats_inc(requests_aborted);
+    r->codec->reset(r, err);
+}
+
+void req_refuse(struct req *r, unsigned status, const char *err)
+{
+    if (r->state < REQ_BEGUN)
+        r->state = REQ_BEGUN;
+    r->body_ended = true;
+    r->expect_continue = false;
+    req_fail(r, status, err);
+}
+
+void req_gone(struct req *r, const char *err)
+{
+    if (req_over(r))
+        return;
+    r->error = err;
+    r->state = REQ_FAILED;
+    stats_inc(requests_aborted);
+    handler_cancel(r);
+}
+
+static void req_free(void *p)
+{
+    struct req *r = p;
+    struct arena *a = r->arena;
+    snapshot_unref(&r->snap);
+    arena_free(&a);
+}
+
+void req_close(struct req *r)
+{
+    ASSERT(req_over(r));
+    handler_cancel(r);
+    access_log_write(r);
+    stats_dec(requests);
+    loop_free_later(r, req_free);
+}

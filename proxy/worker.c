@@ -1,0 +1,401 @@
+/*
+ * worker.c - the data plane's process: what the master sends is taken here and handed to where it
+ * belongs; listeners are accepted from. Opens nothing, resolves nothing, decides nothing about
+ * other processes.
+ */
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/proc.h"
+#include "base/sandbox.h"
+#include "base/stats.h"
+#include "proxy/access_log.h"
+#include "proxy/backend.h"
+#include "proxy/client.h"
+#include "proxy/roles.h"
+
+#define ACCEPT_TURN    64  /* connections taken from one listener a turn */
+#define ACCEPT_WAIT_MS 100 /* when there are too many connections or no descriptors */
+
+enum worker_state { WORKER_SETUP, WORKER_SERVING, WORKER_DRAINING };
+
+struct listener {
+    struct list link;
+    struct msg_listener m;
+    int fd;
+    struct event ev;
+};
+
+static struct {
+    enum worker_state state;
+    struct msg_peer *master;
+    unsigned workers;
+    struct list listeners;
+    struct deadline accept_again;
+    struct deadline drain;
+    /* roots of the generation whose CONFIG has not come yet */
+    uint64_t roots_generation;
+    int *roots;
+    unsigned n_roots;
+    char name[32];
+} w;
+
+NORETURN static void end(int status)
+{
+    access_log_flush();
+    _exit(status);
+}
+
+/* ---- accepting ---- */
+
+static void accept_on(struct listener *l, bool on)
+{
+    if (on)
+        event_add(&l->ev, NULL);
+    else
+        event_del(&l->ev);
+}
+
+static void on_accept_again(struct deadline *d)
+{
+    (void)d;
+    LIST_EACH (&w.listeners, l)
+        accept_on(container_of(l, struct listener, link), true);
+}
+
+/* New connections stay in the kernel's queue for a moment: that is where they cost least. */
+static void accept_pause(void)
+{
+    LIST_EACH (&w.listeners, l)
+        accept_on(container_of(l, struct listener, link), false);
+    deadline_set(&w.accept_again, ACCEPT_WAIT_MS, on_accept_again);
+}
+
+static bool accept_one(struct listener *l)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof(sa);
+    sa.ss_family = AF_UNIX; /* an unnamed peer writes nothing there */
+    int fd = accept4(l->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        client_accepted(fd, (struct sockaddr *)&sa, (enum listener_kind)l->m.kind);
+        return true;
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        log_error("cannot accept connections", "error", "%s", err_of_errno(errno));
+        accept_pause();
+    }
+    /* A client that was gone before it was accepted is no reason to stop. */
+    return errno == ECONNABORTED || errno == EPROTO || errno == EINTR;
+}
+
+static bool too_many(void)
+{
+    uint64_t limit = snapshot_current()->conf->limits.connections;
+    return limit && client_count() >= MAX(limit / MAX(w.workers, 1u), 1u);
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *arg)
+{
+    struct listener *l = arg;
+    (void)fd, (void)what;
+    for (unsigned i = 0; i < ACCEPT_TURN; i++) {
+        if (too_many()) {
+            accept_pause();
+            return;
+        }
+        if (!accept_one(l))
+            return;
+    }
+}
+
+static void listener_add(const struct msg_listener *m, int fd)
+{
+    struct listener *l = calloc(1, sizeof(*l));
+    ASSERT(l && fd >= 0);
+    l->m = *m;
+    l->fd = fd;
+    event_assign(&l->ev, loop_base(), fd, EV_READ | EV_PERSIST, on_accept, l);
+    accept_on(l, true);
+    list_append(&w.listeners, &l->link);
+}
+
+static void listener_free(void *p)
+{
+    free(p);
+}
+
+/* What is queued there already is still served; the event goes before the descriptor does. */
+static void listener_drop(struct listener *l)
+{
+    while (accept_one(l))
+        ;
+    accept_on(l, false);
+    close(l->fd);
+    list_remove(&l->link);
+    loop_free_later(l, listener_free);
+}
+
+static void on_listener_drop(const struct msg_listener *m)
+{
+    LIST_EACH_SAFE (&w.listeners, k) {
+        struct listener *l = container_of(k, struct listener, link);
+        if (l->m.id == m->id && l->m.slot == m->slot)
+            listener_drop(l);
+    }
+    msg_send(w.master, MSG_LISTENER_DROPPED, m, STR_NULL, -1);
+}
+
+/* ---- configuration ---- */
+
+static void roots_forget(void)
+{
+    for (unsigned i = 0; i < w.n_roots; i++)
+        if (w.roots[i] >= 0)
+            close(w.roots[i]);
+    free(w.roots);
+    w.roots = NULL;
+    w.n_roots = 0;
+}
+
+static void on_root(const struct msg_root *m, int fd)
+{
+    if (m->generation != w.roots_generation)
+        roots_forget();
+    w.roots_generation = m->generation;
+    if (m->index >= w.n_roots) {
+        int *more = reallocarray(w.roots, m->index + 1u, sizeof(*more));
+        ASSERT(more);
+        for (unsigned i = w.n_roots; i <= m->index; i++)
+            more[i] = -1;
+        w.roots = more;
+        w.n_roots = m->index + 1u;
+    }
+    if (w.roots[m->index] >= 0)
+        close(w.roots[m->index]);
+    w.roots[m->index] = fd;
+}
+
+/* The roots of a configuration, in its order; owned by the caller. */
+static int *roots_take(const struct conf *c)
+{
+    int *fds = calloc(c->n_roots ? c->n_roots : 1, sizeof(*fds));
+    ASSERT(fds);
+    for (unsigned i = 0; i < c->n_roots; i++) {
+        fds[i] = i < w.n_roots ? w.roots[i] : -1;
+        if (i < w.n_roots)
+            w.roots[i] = -1;
+    }
+    roots_forget();
+    return fds;
+}
+
+static struct conf *load_bundle(int fd, const char **err)
+{
+    struct str bundle;
+    *err = file_map_sealed(fd, &bundle);
+    if (*err)
+        return NULL;
+    struct diags *d = diags_new();
+    struct conf_source *src = conf_source_bundle(bundle, err);
+    struct conf *c = src ? conf_load(src, 0, d) : NULL;
+    if (!c && src)
+        *err = "the configuration that the master checked does not load here";
+    conf_source_close(&src);
+    diags_free(&d);
+    munmap((void *)(uintptr_t)bundle.p, bundle.n);
+    return c;
+}
+
+static void first_config(void)
+{
+    const struct snapshot *s = snapshot_current();
+    const char *err = tls_setup(s->conf->tls.min_version);
+    if (!err)
+        err = sandbox_worker(s->root_fds, s->conf->n_roots);
+    if (err) {
+        log_error("worker cannot start", "error", "%s", err);
+        end(1);
+    }
+    w.state = WORKER_SERVING;
+}
+
+static void config_use(struct snapshot *s, uint64_t generation)
+{
+    enum log_level level;
+    s->conf->generation = generation;
+    snapshot_set_current(s);
+    if (log_level_parse(s->conf->log.level, &level))
+        log_set_level(level);
+    stats_add(STAT_config_generation, (int64_t)generation - stats_self->v[STAT_config_generation]);
+    if (w.state == WORKER_SETUP)
+        first_config();
+    else
+        tls_set_min_version(s->conf->tls.min_version);
+}
+
+static void on_config(const struct msg_generation *m, int fd)
+{
+    const char *err = NULL;
+    struct conf *c = load_bundle(fd, &err);
+    close(fd);
+    struct snapshot *s = c ? snapshot_new(c, roots_take(c), &err) : NULL;
+    struct msg_done done = {.generation = m->generation, .ok = s != NULL};
+    bool first = w.state == WORKER_SETUP;
+    if (s)
+        config_use(s, m->generation);
+    else
+        log_error("configuration refused", "error", "%s", err);
+    msg_send(w.master, MSG_CONFIG_DONE, &done, str_of(s ? NULL : err), -1);
+    if (s && first)
+        msg_send(w.master, MSG_READY, &(struct msg_empty){0}, STR_NULL, -1);
+}
+
+static void on_cert(struct str host, int fd)
+{
+    struct str pem;
+    const char *err = file_map_sealed(fd, &pem);
+    struct tls_cert *cert = err ? NULL : tls_cert_parse(pem, STR_NULL, &err);
+    if (!err)
+        munmap((void *)(uintptr_t)pem.p, pem.n);
+    close(fd);
+    if (!cert) {
+        char name[256];
+        snprintf(name, sizeof(name), STR_FMT, STR_ARG(host));
+        log_error("certificate refused", "host", "%s", name, "error", "%s", err);
+        return;
+    }
+    tls_issued(host, cert);
+    tls_cert_unref(&cert);
+}
+
+/* ---- the end ---- */
+
+static void on_drain_check(struct deadline *d)
+{
+    if (client_count() == 0)
+        end(0);
+    deadline_set(d, 100, on_drain_check);
+}
+
+static void on_drain_over(struct deadline *d)
+{
+    (void)d;
+    log_warn("drain time is over", "connections_cut", "%u", client_count());
+    end(0);
+}
+
+static void on_drain(const struct msg_drain *m)
+{
+    static struct deadline over;
+    if (w.state == WORKER_DRAINING && !m->timeout_ms)
+        end(0);
+    w.state = WORKER_DRAINING;
+    while (!list_empty(&w.listeners))
+        listener_drop(container_of(w.listeners.next, struct listener, link));
+    deadline_cancel(&w.accept_again);
+    client_drain_all();
+    deadline_set(&w.drain, 1, on_drain_check);
+    if (m->timeout_ms)
+        deadline_set(&over, m->timeout_ms, on_drain_over);
+}
+
+/* ---- messages ---- */
+
+static void on_setup(const struct msg_setup *m, int fd)
+{
+    const char *err = stats_attach(fd, m->slot);
+    snprintf(w.name, sizeof(w.name), "worker %u", m->slot);
+    log_init(w.name, LOG_INFO);
+    proc_set_title(w.name);
+    w.workers = m->workers;
+    close(fd);
+    if (err) {
+        log_error("worker cannot start", "error", "%s", err);
+        end(1);
+    }
+}
+
+static void on_access_log(int fd)
+{
+    /* Behind the sandbox /proc is out of reach; the descriptor is then used as it came. */
+    access_log_open(w.state == WORKER_SETUP ? access_log_private(fd) : fd);
+}
+
+static void on_msg(void *ctx, struct msg *m)
+{
+    (void)ctx;
+    switch (m->type) {
+    case MSG_SETUP:
+        on_setup(m->fixed, m->fd);
+        break;
+    case MSG_ROOT:
+        on_root(m->fixed, m->fd);
+        break;
+    case MSG_CONFIG:
+        on_config(m->fixed, m->fd);
+        break;
+    case MSG_LISTENER:
+        listener_add(m->fixed, m->fd);
+        break;
+    case MSG_LISTENER_DROP:
+        on_listener_drop(m->fixed);
+        break;
+    case MSG_INSTANCE:
+        backend_on_instance(m->fixed, m->tail);
+        break;
+    case MSG_INSTANCE_GONE:
+        backend_on_gone(m->fixed);
+        break;
+    case MSG_DRAIN:
+        on_drain(m->fixed);
+        break;
+    case MSG_TICKET_KEYS:
+        tls_set_ticket_keys(m->fixed);
+        break;
+    case MSG_CERT:
+        on_cert(m->tail, m->fd);
+        break;
+    case MSG_ACCESS_LOG:
+        on_access_log(m->fd);
+        break;
+    case MSG_HELLO:
+        break;
+    default:
+        log_error("message not for a worker", "type", "%s", msg_name(m->type));
+        end(1);
+    }
+}
+
+static void on_master_gone(void *ctx, const char *why)
+{
+    (void)ctx;
+    log_error("the master is gone", "error", "%s", why);
+    end(1);
+}
+
+int worker_main(int msg_fd)
+{
+    /* A terminal's Ctrl-C reaches the whole group; only the master decides what it means. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    log_init("worker", LOG_INFO);
+    loop_init();
+    io_setup();
+    list_init(&w.listeners);
+    w.master = msg_peer_new(msg_fd, NULL, on_msg, on_master_gone);
+    struct msg_hello hello = {
+        .version = MSG_VERSION, .role = ROLE_WORKER, .pid = (uint32_t)getpid()};
+    msg_send(w.master, MSG_HELLO, &hello, STR_NULL, -1);
+    loop_run();
+    return 0;
+}
