@@ -323,12 +323,6 @@ static void on_setup(const struct msg_setup *m, int fd)
     }
 }
 
-static void on_access_log(int fd)
-{
-    /* Behind the sandbox /proc is out of reach; the descriptor is then used as it came. */
-    access_log_open(w.state == WORKER_SETUP ? access_log_private(fd) : fd);
-}
-
 static void on_msg(void *ctx, struct msg *m)
 {
     (void)ctx;
@@ -364,7 +358,7 @@ static void on_msg(void *ctx, struct msg *m)
         on_cert(m->tail, m->fd);
         break;
     case MSG_ACCESS_LOG:
-        on_access_log(m->fd);
+        access_log_open(m->fd);
         break;
     case MSG_HELLO:
         break;
