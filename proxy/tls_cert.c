@@ -149,8 +149,7 @@ static const char *read_key(struct tls_cert *c, struct str pem)
         return NULL;
     if (asked)
         return "the key is locked with a passphrase, and nobody is there to type it: write it "
-               "without "
-               "one (openssl pkey -in KEY -out NEW) and keep the file at mode 0600";
+               "without one (openssl pkey -in KEY -out NEW) and keep the file at mode 0600";
     if (memmem(pem.p, pem.n, "PRIVATE KEY-----", 16))
         return "the private key is damaged (its PEM block cannot be read): copy the file anew";
     return "no private key in the file: it needs a PEM block of -----BEGIN PRIVATE KEY-----";
@@ -168,8 +167,7 @@ static const char *check_pair(const struct tls_cert *c)
         ERR_clear_error();
         if (fits)
             return "the certificates are in the wrong order: the one that the key belongs to must "
-                   "be the "
-                   "first in the file, the intermediates behind it";
+                   "be the first in the file, the intermediates behind it";
     }
     return "the key does not belong to the certificate: give the key that the certificate was "
            "requested with";
@@ -199,8 +197,7 @@ static const char *check_strength(const struct tls_cert *c)
         EVP_PKEY *pub = X509_get0_pubkey(x);
         if (!pub || EVP_PKEY_get_security_bits(pub) < SECURITY_BITS)
             return "the key of an intermediate certificate is too weak or unknown: have the chain "
-                   "issued "
-                   "again";
+                   "issued again";
     }
     ERR_clear_error();
     return NULL;
@@ -261,8 +258,7 @@ static const char *read_names(struct tls_cert *c)
     ERR_clear_error();
     if (c->n_names == 0)
         return "the certificate names no host (no subjectAltName with a DNS name or an address; "
-               "clients "
-               "do not look at the common name): have it issued again with the host in it";
+               "clients do not look at the common name): have it issued again with the host in it";
     return NULL;
 }
 
