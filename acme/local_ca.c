@@ -178,7 +178,7 @@ static const char *leaf_name(struct arena *a, struct str host, struct leaf_name 
     *out = (struct leaf_name){.text = arena_strz(a, host)};
     out->ip = inet_pton(AF_INET, out->text, raw) == 1 || inet_pton(AF_INET6, out->text, raw) == 1;
     out->probe = out->text;
-    bool fine = host.n > 0 && host.n <= 253;
+    bool fine = host.n > 0 && host.n <= 253 && host.p[0] != '.' && !strstr(out->text, "..");
     for (size_t i = 0; i < host.n && !out->ip; i++) {
         char c = ascii_lower(host.p[i]);
         bool star = c == '*' && i == 0 && host.n > 2 && host.p[1] == '.';
@@ -313,6 +313,9 @@ static const char *root_load(struct local_ca *ca, struct arena *a, const struct 
     log_error("the local CA has expired and is made anew: clients must trust the new certificate",
               "cert", "%s", p->crt);
     root_drop(ca);
+    /* The certificate goes first: cut off here, a key without one is finished by the next start. */
+    if (unlink(p->crt) < 0)
+        return file_error(a, errno, "remove", p->crt);
     return root_new(ca, a, p, NULL);
 }
 
