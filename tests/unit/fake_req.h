@@ -84,7 +84,7 @@ static const struct codec fake_codec = {
 };
 
 /* What the last request left goes; conf, site and route stay as the test made them. */
-static void fake_end(void)
+UNUSED static void fake_end(void)
 {
     if (fake.r.arena) {
         if (fake.r.handler && fake.r.handler->cancel)
@@ -100,7 +100,7 @@ static void fake_end(void)
 }
 
 /* A request for `path` (normalised) whose route's path is fake.route.path. */
-static struct req *fake_begin(enum http_method method, const char *path, const char *query)
+UNUSED static struct req *fake_begin(enum http_method method, const char *path, const char *query)
 {
     fake_end();
     struct req *r = &fake.r;
@@ -127,13 +127,13 @@ static struct req *fake_begin(enum http_method method, const char *path, const c
     return r;
 }
 
-static void fake_field(enum field_token t, const char *value)
+UNUSED static void fake_field(enum field_token t, const char *value)
 {
     fields_add_token(fake.r.arena, &fake.r.fields, t, str_of(value));
 }
 
 /* Starts the handler and asks for more until the answer is over. */
-static void fake_run(const struct handler *h)
+UNUSED static void fake_run(const struct handler *h)
 {
     fake.r.handler = h;
     h->start(&fake.r);
@@ -142,7 +142,7 @@ static void fake_run(const struct handler *h)
 }
 
 /* Value of an answer's field, NUL-terminated; NULL when it is not there. */
-static const char *fake_answer(const char *name)
+UNUSED static const char *fake_answer(const char *name)
 {
     const struct fields *f = &fake.r.answer.fields;
     for (unsigned i = 0; i < f->n; i++)
