@@ -36,7 +36,8 @@ struct chunk {
 };
 
 struct arena {
-    struct chunk *now; /* newest; older ones behind it */
+    struct chunk *now; /* the one that is being filled; the others behind it */
+    struct chunk *own; /* the first: the arena itself lies in it */
     size_t first;
     size_t held;
 };
@@ -99,7 +100,7 @@ struct arena *arena_new(size_t first)
     /* The arena lives in its own first chunk. */
     struct arena *a = chunk_take(c, sizeof(*a));
     ASSERT(a);
-    *a = (struct arena){.now = c, .first = first, .held = first};
+    *a = (struct arena){.now = c, .own = c, .first = first, .held = first};
     return a;
 }
 
@@ -117,12 +118,13 @@ void arena_free(struct arena **ap)
 
 void arena_reset(struct arena *a)
 {
-    struct chunk *c = a->now;
-    while (c->next) {
-        struct chunk *next = c->next;
-        chunk_free(c);
-        c = next;
+    struct chunk *c = a->own;
+    for (struct chunk *other = a->now, *next; other; other = next) {
+        next = other->next;
+        if (other != c)
+            chunk_free(other);
     }
+    c->next = NULL;
     size_t own = (sizeof(*a) + ARENA_GAP + ALIGN - 1) & ~(size_t)(ALIGN - 1);
     poison(c->mem + own, c->size - own);
     c->used = own;
