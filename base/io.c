@@ -25,6 +25,7 @@ static struct slab *read_slab; /* where plaintext is read to; replaced when some
 /* Ciphertext of the wake-up that is being worked on; the BIO's reading end. */
 static char cipher_buf[CIPHER_READ];
 static struct str cipher_in;
+static const struct io *cipher_of; /* whose they are */
 
 static void io_fail(struct io *io, const char *err);
 static void io_want_flush(struct io *io);
@@ -33,7 +34,7 @@ static void io_want_flush(struct io *io);
 
 static int bio_read(BIO *b, char *to, size_t max, size_t *got)
 {
-    *got = MIN(max, cipher_in.n);
+    *got = cipher_of == BIO_get_data(b) ? MIN(max, cipher_in.n) : 0;
     BIO_clear_retry_flags(b);
     if (!*got) {
         BIO_set_retry_read(b);
@@ -138,7 +139,6 @@ static const char *tls_error(void)
 /* Goes on with the handshake; true when it is done. */
 static bool tls_handshake(struct io *io)
 {
-    ERR_clear_error();
     int rc = SSL_do_handshake(io->ssl);
     if (io->out.bytes)
         io_want_flush(io);
@@ -158,7 +158,6 @@ static void tls_read(struct io *io)
 {
     struct slab *s = read_buffer();
     size_t n = 0;
-    ERR_clear_error();
     for (;;) {
         int got = SSL_read(io->ssl, s->data + n, (int)(s->cap - n));
         if (got > 0) {
@@ -203,10 +202,12 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     if (!n)
         return;
     cipher_in = (struct str){cipher_buf, n};
+    cipher_of = io;
+    ERR_clear_error(); /* SSL_get_error looks at the thread's queue: nobody else's leftovers */
     if (io->state != IO_HANDSHAKE || tls_handshake(io)) {
         tls_read(io);
     }
-    cipher_in = STR_NULL;
+    cipher_of = NULL;
 }
 
 void io_pause(struct io *io, enum io_pause why)
@@ -226,7 +227,6 @@ void io_resume(struct io *io, enum io_pause why)
 static void tls_write(struct io *io, const void *p, size_t n)
 {
     const char *at = p;
-    ERR_clear_error();
     while (n) {
         size_t record = io->burst < BURST_SMALL ? RECORD_SMALL : RECORD_FULL;
         size_t some = MIN(n, record);
@@ -359,6 +359,7 @@ static void on_connected(struct io *io)
     io->state = io->ssl ? IO_HANDSHAKE : IO_OPEN;
     io->last_in = io->last_out = loop_now_ms();
     read_start(io);
+    ERR_clear_error();
     if (io->ssl)
         tls_handshake(io);
     else if (io->ops->on_open)
@@ -394,6 +395,7 @@ static void write_account(struct io *io, size_t n)
 
 static void gather_add(struct io *io, const char *p, size_t n)
 {
+    ASSERT(io->state == IO_OPEN); /* before the handshake is done there is nobody to write to */
     while (n) {
         if (!io->gather)
             io->gather = slab_new(SLAB_SMALL);

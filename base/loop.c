@@ -23,12 +23,16 @@ static unsigned linked;
 
 static struct list turn_tasks;
 
+/* What is freed at the end of the turn; two lists, since a destructor may doom more. */
 struct doomed {
-    struct doomed *next;
     void *p;
     void (*destroy)(void *);
 };
-static struct doomed *doomed;
+static struct {
+    struct doomed *v;
+    size_t n, cap;
+} dooms[2];
+static unsigned doom_now;
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -48,7 +52,6 @@ void loop_init(void)
     for (unsigned i = 0; i < SLOTS; i++)
         list_init(&slots[i]);
     list_init(&turn_tasks);
-    doomed = NULL;
     linked = 0;
     stopping = now_fresh = false;
     tick = now_ms() / TICK_MS;
@@ -199,10 +202,14 @@ void turn_task_cancel(struct turn_task *t)
 
 void loop_free_later(void *p, void (*destroy)(void *))
 {
-    struct doomed *d = malloc(sizeof(*d));
-    ASSERT(d);
-    *d = (struct doomed){.next = doomed, .p = p, .destroy = destroy};
-    doomed = d;
+    if (dooms[doom_now].n == dooms[doom_now].cap) {
+        size_t cap = dooms[doom_now].cap ? dooms[doom_now].cap * 2 : 64;
+        struct doomed *v = reallocarray(dooms[doom_now].v, cap, sizeof(*v));
+        ASSERT(v);
+        dooms[doom_now].v = v;
+        dooms[doom_now].cap = cap;
+    }
+    dooms[doom_now].v[dooms[doom_now].n++] = (struct doomed){.p = p, .destroy = destroy};
 }
 
 static void run_turn_tasks(void)
@@ -214,14 +221,13 @@ static void run_turn_tasks(void)
     }
 }
 
-static void free_doomed(struct doomed *d)
+static void free_doomed(void)
 {
-    while (d) {
-        struct doomed *next = d->next;
-        d->destroy(d->p);
-        free(d);
-        d = next;
-    }
+    unsigned i = doom_now;
+    doom_now = 1 - doom_now; /* what a destructor dooms waits for the next turn */
+    for (size_t k = 0; k < dooms[i].n; k++)
+        dooms[i].v[k].destroy(dooms[i].v[k].p);
+    dooms[i].n = 0;
 }
 
 static void turn_end(void)
@@ -229,10 +235,7 @@ static void turn_end(void)
     run_turn_tasks();
     wheel_run();
     run_turn_tasks();
-    /* What a destructor dooms waits for the next turn. */
-    struct doomed *now_free = doomed;
-    doomed = NULL;
-    free_doomed(now_free);
+    free_doomed();
     now_fresh = false;
     turn++;
 }
@@ -244,7 +247,7 @@ void loop_run(void)
     while (!stopping) {
         int rc = event_base_loop(base, EVLOOP_ONCE);
         turn_end();
-        if (rc == 1 && !doomed && list_empty(&turn_tasks))
+        if (rc == 1 && !dooms[doom_now].n && list_empty(&turn_tasks))
             break; /* nothing can ever happen again */
     }
 }
@@ -261,6 +264,11 @@ void loop_fini(void)
         return;
     turn_end();
     turn_end();
+    for (unsigned i = 0; i < ARRAY_LEN(dooms); i++) {
+        free(dooms[i].v);
+        dooms[i].v = NULL;
+        dooms[i].n = dooms[i].cap = 0;
+    }
     event_free(tick_event);
     event_base_free(base);
     base = NULL;
