@@ -13,7 +13,9 @@
 #include "proxy/router.h"
 
 #define LINGER_MS 2000 /* for the client to read our last answer and close */
-#define CHECK_MS  1000 /* how often a deadline that keeps moving is looked at */
+#define FRESH_MS  2000 /* a draining worker still waits that long for a connection's first request \
+                        */
+#define CHECK_MS 1000  /* how often a deadline that keeps moving is looked at */
 
 static struct list clients = {&clients, &clients};
 static unsigned count;
@@ -152,8 +154,6 @@ static void on_open(struct io *io)
     }
     state_set(c, CLIENT_OPEN);
     h1_open(c);
-    if (draining && !h1_busy(c))
-        client_linger(c);
 }
 
 static void on_read(struct io *io, struct slice data)
@@ -242,12 +242,24 @@ void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kin
     deadline_set(&c->deadline, CHECK_MS, on_deadline);
 }
 
-void client_drain_all(void)
+/* Nothing of a request is on its way as far as this side can know. */
+static bool quiet(const struct client *c)
+{
+    char byte;
+    if (c->state != CLIENT_OPEN || !h1_idle(c) || io_queued(&c->io))
+        return false;
+    /* Whoever has just come gets a moment to say what for. */
+    if (!c->h1.requests && loop_now_ms() - c->state_since < FRESH_MS)
+        return false;
+    return recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
+}
+
+void client_drain_quiet(void)
 {
     draining = true;
     LIST_EACH_SAFE (&clients, l) {
         struct client *c = container_of(l, struct client, link);
-        if (c->state == CLIENT_OPEN && h1_idle(c))
+        if (quiet(c))
             client_linger(c);
     }
 }

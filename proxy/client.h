@@ -40,8 +40,11 @@ void client_linger(struct client *c);
 /* The codec left idleness: shorter deadlines hold from now on. */
 void client_watch(struct client *c);
 unsigned client_count(void);
-/* No new requests: idle connections are closed when no request is under way on them. */
-void client_drain_all(void);
+/*
+ * From now on every answer is the last of its connection; idle connections are closed, unless a
+ * request is just arriving. To be called again until client_count() is 0.
+ */
+void client_drain_quiet(void);
 bool client_draining(void);
 
 #endif

@@ -280,6 +280,7 @@ static void on_cert(struct str host, int fd)
 
 static void on_drain_check(struct deadline *d)
 {
+    client_drain_quiet();
     if (client_count() == 0)
         end(0);
     deadline_set(d, 100, on_drain_check);
@@ -301,7 +302,6 @@ static void on_drain(const struct msg_drain *m)
     while (!list_empty(&w.listeners))
         listener_drop(container_of(w.listeners.next, struct listener, link));
     deadline_cancel(&w.accept_again);
-    client_drain_all();
     deadline_set(&w.drain, 1, on_drain_check);
     if (m->timeout_ms)
         deadline_set(&over, m->timeout_ms, on_drain_over);
