@@ -1,0 +1,263 @@
+/*
+ * load_global.c - the keys of the top level: folders, user, workers, addresses, log, admin socket,
+ * limits and timeouts. Channels and sites are load_site.c's.
+ */
+#include "base/file.h"
+#include "conf/load.h"
+
+/* $XDG_…/headgate, for who is not root. */
+static struct str xdg_state(struct load *l)
+{
+    struct str dir;
+    if (source_env(l->src, "XDG_STATE_HOME", &dir) && dir.n && dir.p[0] == '/')
+        return arena_fmt(l->a, STR_FMT "/headgate", STR_ARG(dir));
+    if (source_env(l->src, "HOME", &dir) && dir.n && dir.p[0] == '/')
+        return arena_fmt(l->a, STR_FMT "/.local/state/headgate", STR_ARG(dir));
+    return STR_NULL;
+}
+
+static void load_folders(struct load *l, bool root)
+{
+    struct conf *c = l->c;
+    struct str dir;
+    if (root || is_written(l->root, "state")) {
+        c->state = get_path(l, NULL, l->root, G_ROOT, "state");
+    } else {
+        c->state = xdg_state(l);
+        if (!c->state.p) {
+            unsigned id = diags_add(l->d, "E065", (struct diag_place){.file = source_file(l->src)},
+                                    "no place for headgate's state");
+            diags_note(l->d, id,
+                       "neither XDG_STATE_HOME nor HOME is set: write `state: /some/folder`");
+            c->state = STR("/nonexistent");
+        }
+    }
+    if (root || is_written(l->root, "runtime"))
+        c->runtime = get_path(l, NULL, l->root, G_ROOT, "runtime");
+    else if (source_env(l->src, "XDG_RUNTIME_DIR", &dir) && dir.n && dir.p[0] == '/')
+        c->runtime = arena_fmt(l->a, STR_FMT "/headgate", STR_ARG(dir));
+    else
+        c->runtime = arena_fmt(l->a, STR_FMT "/run", STR_ARG(c->state));
+}
+
+static void load_user(struct load *l, bool root)
+{
+    struct conf *c = l->c;
+    struct source_user u;
+    c->user = STR("");
+    struct str name = get_text(l, NULL, l->root, G_ROOT, "user");
+    if (!root || load_offline(l))
+        return;
+    c->user = name;
+    struct diag_place at = place_of_key(l->root, "user");
+    if (!source_user(l->src, name.p, &u)) {
+        unsigned id = diags_add(
+            l->d, "E063",
+            is_written(l->root, "user") ? at : (struct diag_place){.file = source_file(l->src)},
+            "there is no user `" STR_FMT "` for the workers", STR_ARG(name));
+        diags_note(l->d, id,
+                   "make it: useradd --system --home-dir /var/lib/headgate --shell "
+                   "/usr/sbin/nologin " STR_FMT,
+                   STR_ARG(name));
+        diags_note(l->d, id, "or name another one: user: nobody");
+        return;
+    }
+    if (u.uid == 0) {
+        unsigned id = diags_add(l->d, "E063", at, "the workers cannot run as root");
+        diags_hint(l->d, id, "name a user without rights, such as headgate");
+        return;
+    }
+    c->uid = u.uid;
+    c->gid = u.gid;
+}
+
+static void load_uids(struct load *l)
+{
+    struct value_error e;
+    struct str t = get_text(l, NULL, l->root, G_ROOT, "service_uids");
+    if (!value_uids(t, &l->c->service_uid_first, &l->c->service_uid_last, &e))
+        l->c->service_uid_first = l->c->service_uid_last = 0;
+}
+
+/* ---- listen ---- */
+
+static void add_listen(struct load *l, enum conf_listen_kind kind, const struct conf_addr *addr,
+                       struct diag_place at)
+{
+    struct conf *c = l->c;
+    for (unsigned i = 0; i < c->n_listens; i++) {
+        if (!str_eq(c->listens[i].addr.text, addr->text))
+            continue;
+        unsigned id = diags_add(l->d, "E066", at, "the address " STR_FMT " is listened on twice",
+                                STR_ARG(addr->text));
+        if (c->listens[i].place.line)
+            diags_also(l->d, id, c->listens[i].place, "first here");
+        return;
+    }
+    c->listens[c->n_listens++] =
+        (struct conf_listen){.kind = kind, .addr = *addr, .place = place_keep(l, at)};
+}
+
+static void load_listen_key(struct load *l, const struct node *map, enum conf_listen_kind kind,
+                            const char *name)
+{
+    struct str *texts;
+    const struct node **items;
+    struct conf_addr addr;
+    struct value_error e;
+    const struct node *n = node_get(map, name);
+    unsigned room = n && n->kind == NODE_LIST ? n->n : 1;
+    struct conf_listen *more = arena_zarray(l->a, struct conf_listen, l->c->n_listens + room);
+    if (l->c->n_listens)
+        memcpy(more, l->c->listens, l->c->n_listens * sizeof(*more));
+    l->c->listens = more;
+    if (!n) {
+        struct str t = get_text(l, NULL, map, G_LISTEN, name);
+        if (value_addr(l->a, t, &addr, &e))
+            add_listen(l, kind, &addr, (struct diag_place){.file = source_file(l->src)});
+        return;
+    }
+    unsigned count = get_list(l, NULL, map, G_LISTEN, name, &texts, &items);
+    for (unsigned i = 0; i < count; i++) {
+        if (value_is_off(texts[i]) || !value_addr(l->a, texts[i], &addr, &e))
+            continue;
+        add_listen(l, kind, &addr, items[i]->at);
+    }
+}
+
+static void load_listen(struct load *l)
+{
+    const struct node *map = node_get(l->root, "listen"), *public = node_get(map, "public");
+    unsigned before = diags_errors(l->d);
+    load_listen_key(l, map, CONF_LISTEN_HTTP, "http");
+    load_listen_key(l, map, CONF_LISTEN_HTTPS, "https");
+    l->c->public_http = (uint16_t)get_number(l, NULL, public, G_PUBLIC, "http");
+    l->c->public_https = (uint16_t)get_number(l, NULL, public, G_PUBLIC, "https");
+    if (!l->c->n_listens && map && !map->bad && diags_errors(l->d) == before) {
+        unsigned id = diags_add(l->d, "E067", map->at, "neither http nor https is listened on");
+        diags_hint(l->d, id, "write listen: { https: \":443\" }");
+    }
+}
+
+/* ---- log and admin ---- */
+
+static void load_log(struct load *l)
+{
+    const struct node *log = node_get(l->root, "log"), *access = node_get(log, "access");
+    struct conf *c = l->c;
+    c->log.level = get_text(l, NULL, log, G_LOG, "level");
+    struct str format = get_text(l, NULL, access, G_ACCESS, "format");
+    c->log.format = str_eq(format, STR("combined")) ? CONF_ACCESS_COMBINED : CONF_ACCESS_JSON;
+    if (node_is_off(access) || value_is_off(format))
+        c->log.format = CONF_ACCESS_OFF;
+    c->log.to = get_text(l, NULL, access, G_ACCESS, "to");
+    if (!str_eq(c->log.to, STR("stdout")) && !str_eq(c->log.to, STR("stderr")))
+        c->log.to = resolve_path(l, node_get(access, "to"), c->log.to);
+    c->log.query = get_bool(l, NULL, access, G_ACCESS, "query");
+    const struct node **items;
+    c->log.n_exclude = get_list(l, NULL, access, G_ACCESS, "exclude", &c->log.exclude, &items);
+    for (unsigned i = 0; i < c->log.n_exclude; i++)
+        if (!str_starts(c->log.exclude[i], STR("/"))) {
+            unsigned id = diags_add(l->d, "E037", items[i]->at,
+                                    "`" STR_FMT "` does not begin with /", STR_ARG(items[i]->text));
+            diags_hint(l->d, id, "paths that are not logged, such as /healthz");
+        }
+}
+
+static void load_admin(struct load *l, bool root)
+{
+    const struct node *admin = node_get(l->root, "admin");
+    struct conf *c = l->c;
+    struct value_error e;
+    struct conf_addr addr;
+    c->admin.socket = get_path(l, NULL, admin, G_ADMIN, "socket");
+    if (!value_unix(l->tmp, c->admin.socket, &addr, &e)) {
+        unsigned id = diags_add(l->d, "E034",
+                                is_written(admin, "socket") ? place_of_key(admin, "socket")
+                                                            : place_of_key(l->root, "runtime"),
+                                "the admin socket's path does not fit: %s", e.what);
+        diags_hint(l->d, id, "%s", e.hint);
+    }
+    if (!value_mode(get_text(l, NULL, admin, G_ADMIN, "mode"), &c->admin.mode, &e))
+        c->admin.mode = 0660;
+    c->admin.group = (gid_t)-1;
+    struct str group = get_text(l, NULL, admin, G_ADMIN, "group");
+    bool written = is_written(admin, "group");
+    if (load_offline(l) || (!root && !written) || source_group(l->src, group.p, &c->admin.group))
+        return;
+    c->admin.group = (gid_t)-1;
+    if (!written)
+        return;
+    unsigned id = diags_add(l->d, "E063", place_of_key(admin, "group"),
+                            "there is no group `" STR_FMT "`", STR_ARG(group));
+    diags_hint(l->d, id, "make it: groupadd --system " STR_FMT, STR_ARG(group));
+}
+
+/* ---- limits and timeouts ---- */
+
+struct number_key {
+    const char *name;
+    size_t offset;
+};
+
+static void load_numbers(struct load *l, const struct scope *sc, const struct node *map,
+                         enum schema_group g, const struct number_key *keys, size_t n, char *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct schema_key *k = schema_find(g, str_of(keys[i].name));
+        /* Without a default here, what the outer level says stays. */
+        if (!k || (!k->def && !is_written(map, keys[i].name)))
+            continue;
+        const struct node *v = node_get(map, keys[i].name);
+        if (!k->def && v && v->bad)
+            continue;
+        uint64_t number = get_number(l, sc, map, g, keys[i].name);
+        memcpy(out + keys[i].offset, &number, sizeof(number));
+    }
+}
+
+void load_limits(struct load *l, const struct scope *sc, const struct node *map,
+                 enum schema_group g, struct conf_limits *out)
+{
+#define LIMIT(name)                               \
+    {                                             \
+#name, offsetof(struct conf_limits, name) \
+    }
+    static const struct number_key keys[] = {LIMIT(connections), LIMIT(per_ip),  LIMIT(header),
+                                             LIMIT(uri),         LIMIT(headers), LIMIT(body),
+                                             LIMIT(streams)};
+    load_numbers(l, sc, map, g, keys, ARRAY_LEN(keys), (char *)out);
+}
+
+void load_timeouts(struct load *l, const struct scope *sc, const struct node *map,
+                   enum schema_group g, struct conf_timeouts *out)
+{
+#define TIMEOUT(name)                               \
+    {                                               \
+#name, offsetof(struct conf_timeouts, name) \
+    }
+    static const struct number_key keys[] = {
+        TIMEOUT(handshake), TIMEOUT(header),  TIMEOUT(idle),     TIMEOUT(body_gap),
+        TIMEOUT(write_gap), TIMEOUT(connect), TIMEOUT(response), TIMEOUT(drain),
+        TIMEOUT(shutdown),  TIMEOUT(min_rate)};
+    load_numbers(l, sc, map, g, keys, ARRAY_LEN(keys), (char *)out);
+}
+
+void load_global(struct load *l)
+{
+    bool root = source_fact(l->src, FACT_ROOT) != 0;
+    load_folders(l, root);
+    load_user(l, root);
+    load_uids(l);
+    uint64_t workers = get_number(l, NULL, l->root, G_ROOT, "workers");
+    if (!workers)
+        workers = MIN(source_fact(l->src, FACT_CPUS), (uint64_t)256);
+    l->c->workers = (unsigned)MAX(workers, (uint64_t)1);
+    load_listen(l);
+    l->c->tls.min_version = 0x0303;
+    load_tls(l, NULL, node_get(l->root, "tls"), &l->c->tls);
+    load_log(l);
+    load_admin(l, root);
+    load_limits(l, NULL, node_get(l->root, "limits"), G_LIMITS, &l->c->limits);
+    load_timeouts(l, NULL, node_get(l->root, "timeouts"), G_TIMEOUTS, &l->c->timeouts);
+}

@@ -1,0 +1,331 @@
+/*
+ * value.c - texts become numbers, times, sizes and words, by the type of their key. Addresses, URLs
+ * and names are in value_net.c.
+ */
+#include <stdio.h>
+
+#include "conf/value.h"
+
+static bool wrong(struct value_error *e, const char *code, const char *fmt, ...) PRINTF(3, 4);
+static bool wrong(struct value_error *e, const char *code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    e->code = code;
+    e->hint[0] = 0;
+    vsnprintf(e->what, sizeof(e->what), fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+static void hint(struct value_error *e, const char *fmt, ...) PRINTF(2, 3);
+static void hint(struct value_error *e, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->hint, sizeof(e->hint), fmt, ap);
+    va_end(ap);
+}
+
+/* As much of a text as a message can bear. */
+#define SHOWN(t) (int)MIN((t).n, (size_t)60), (t).p ? (t).p : ""
+
+bool value_is_off(struct str t)
+{
+    return str_ieq(t, STR("off")) || str_ieq(t, STR("no")) || str_ieq(t, STR("false"));
+}
+
+bool value_bool(struct str t, bool *out, struct value_error *e)
+{
+    if (str_ieq(t, STR("on")) || str_ieq(t, STR("yes")) || str_ieq(t, STR("true"))) {
+        *out = true;
+        return true;
+    }
+    if (value_is_off(t)) {
+        *out = false;
+        return true;
+    }
+    wrong(e, "E032", "`%.*s` is neither on nor off", SHOWN(t));
+    hint(e, "write on or off (or true, false, yes, no)");
+    return false;
+}
+
+/* The number at the beginning of t; *unit is what follows it. */
+static bool number(struct str t, uint64_t *v, struct str *unit, struct value_error *e)
+{
+    size_t i = 0;
+    while (i < t.n && t.p[i] >= '0' && t.p[i] <= '9')
+        i++;
+    *unit = str_trim(str_sub(t, i, t.n));
+    if (i == 0)
+        return wrong(e, "E031", "`%.*s` is not a number", SHOWN(t));
+    if (unit->n && (unit->p[0] == '.' || unit->p[0] == ',')) {
+        wrong(e, "E031", "`%.*s` has a fraction", SHOWN(t));
+        hint(e, "write a whole number of a smaller unit");
+        return false;
+    }
+    if (i > 19 || !str_u64(str_sub(t, 0, i), v))
+        return wrong(e, "E031", "`%.*s` is too large", SHOWN(t));
+    return true;
+}
+
+static bool in_range(struct str t, uint64_t v, const char *range, struct value_error *e)
+{
+    if (!range)
+        return true;
+    struct str r = str_of(range);
+    size_t dash = str_chr(r, '-');
+    uint64_t lo = 0, hi = 0;
+    ASSERT(str_u64(str_sub(r, 0, dash), &lo) && str_u64(str_sub(r, dash + 1, r.n), &hi));
+    if (v >= lo && v <= hi)
+        return true;
+    wrong(e, "E031", "`%.*s` is out of range", SHOWN(t));
+    hint(e, "from %llu to %llu", (unsigned long long)lo, (unsigned long long)hi);
+    return false;
+}
+
+bool value_count(struct str t, const char *range, uint64_t *out, struct value_error *e)
+{
+    struct str unit;
+    if (!number(t, out, &unit, e))
+        return false;
+    if (unit.n) {
+        wrong(e, "E031", "`%.*s` is not a plain number", SHOWN(t));
+        hint(e, "this key takes no unit");
+        return false;
+    }
+    return in_range(t, *out, range, e);
+}
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+static bool with_unit(struct str t, const struct unit *units, size_t n, const char *examples,
+                      uint64_t *out, struct value_error *e)
+{
+    struct str unit;
+    uint64_t v;
+    if (!number(t, &v, &unit, e)) {
+        if (!e->hint[0])
+            hint(e, "such as %s", examples);
+        return false;
+    }
+    if (v == 0 && !unit.n) {
+        *out = 0;
+        return true;
+    }
+    if (!unit.n) {
+        wrong(e, "E030", "`%.*s` has no unit", SHOWN(t));
+        hint(e, "such as %s", examples);
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!str_eq(unit, str_of(units[i].name)))
+            continue;
+        if (v > (uint64_t)INT64_MAX / units[i].factor)
+            return wrong(e, "E031", "`%.*s` is too large", SHOWN(t));
+        *out = v * units[i].factor;
+        return true;
+    }
+    wrong(e, "E030", "`%.*s`: `%.*s` is no unit here", SHOWN(t), SHOWN(unit));
+    hint(e, "such as %s", examples);
+    return false;
+}
+
+static const struct unit sizes[] = {
+    {"B", 1},
+    {"KiB", 1024},
+    {"MiB", 1024ULL * 1024},
+    {"GiB", 1024ULL * 1024 * 1024},
+    {"TiB", 1024ULL * 1024 * 1024 * 1024},
+};
+
+bool value_size(struct str t, const char *range, uint64_t *bytes, struct value_error *e)
+{
+    if (!with_unit(t, sizes, ARRAY_LEN(sizes), "512B, 64KiB, 10MiB or 1GiB", bytes, e))
+        return false;
+    return in_range(t, *bytes, range, e);
+}
+
+bool value_duration(struct str t, uint64_t *ms, struct value_error *e)
+{
+    static const struct unit units[] = {
+        {"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 3600 * 1000}, {"d", 86400ULL * 1000},
+    };
+    if (!with_unit(t, units, ARRAY_LEN(units), "250ms, 30s, 5m, 12h or 7d", ms, e))
+        return false;
+    /* Deadlines are now + this: keep them far from overflow. */
+    if (*ms > 3650ULL * 86400 * 1000)
+        return wrong(e, "E031", "`%.*s` is more than ten years", SHOWN(t));
+    return true;
+}
+
+bool value_byte_rate(struct str t, uint64_t *rate, struct value_error *e)
+{
+    static const struct unit units[] = {{"B/s", 1}, {"KiB/s", 1024}, {"MiB/s", 1024ULL * 1024}};
+    return with_unit(t, units, ARRAY_LEN(units), "500B/s or 10KiB/s", rate, e);
+}
+
+bool value_rate(struct str t, struct value_error *e)
+{
+    static const struct unit units[] = {{"/s", 1}, {"/m", 1}, {"/h", 1}};
+    uint64_t v;
+    return with_unit(t, units, ARRAY_LEN(units), "50/s or 100/m", &v, e);
+}
+
+bool value_mode(struct str t, mode_t *out, struct value_error *e)
+{
+    mode_t v = 0;
+    bool ok = t.n >= 3 && t.n <= 4;
+    for (size_t i = 0; ok && i < t.n; i++) {
+        ok = t.p[i] >= '0' && t.p[i] <= '7';
+        v = v * 8 + (mode_t)(t.p[i] - '0');
+    }
+    if (!ok || v > 0777) {
+        wrong(e, "E031", "`%.*s` is no file mode", SHOWN(t));
+        hint(e, "three octal digits, such as \"0660\"");
+        return false;
+    }
+    *out = v;
+    return true;
+}
+
+bool value_uids(struct str t, uint32_t *first, uint32_t *last, struct value_error *e)
+{
+    size_t dash = str_chr(t, '-');
+    uint64_t lo = 0, hi = 0;
+    if (dash == t.n || !str_u64(str_sub(t, 0, dash), &lo) ||
+        !str_u64(str_sub(t, dash + 1, t.n), &hi) || lo == 0 || hi < lo || hi >= UINT32_MAX - 1) {
+        wrong(e, "E031", "`%.*s` is no range of user ids", SHOWN(t));
+        hint(e, "FIRST-LAST, such as 61184-65519");
+        return false;
+    }
+    *first = (uint32_t)lo;
+    *last = (uint32_t)hi;
+    return true;
+}
+
+static bool check_enum(const struct schema_key *k, struct str t, struct value_error *e)
+{
+    if (schema_has_word(k->values, t))
+        return true;
+    if (k->later && schema_has_word(k->later, t)) {
+        wrong(e, "E004", "`%s: %.*s` is not available in this version", k->name, SHOWN(t));
+        return false;
+    }
+    wrong(e, "E033", "`%.*s` is no value of `%s`", SHOWN(t), k->name);
+    struct str rest = str_of(k->values), piece;
+    unsigned d;
+    while (rest.n && str_split(&rest, '|', &piece)) {
+        if (!schema_near(t, piece, &d))
+            continue;
+        hint(e, "did you mean `" STR_FMT "`?", STR_ARG(piece));
+        return false;
+    }
+    struct out o = out_on(e->hint, sizeof(e->hint) - 1);
+    out_lit(&o, "one of ");
+    for (const char *p = k->values; *p; p++)
+        if (*p == '|')
+            out_lit(&o, ", ");
+        else
+            out_char(&o, *p);
+    e->hint[o.n] = 0;
+    return false;
+}
+
+static bool check_service_listen(struct arena *a, const struct schema_key *k, struct str t,
+                                 struct value_error *e)
+{
+    struct conf_addr addr;
+    if (schema_has_word(k->values, t))
+        return true;
+    if (schema_has_word(k->later, t))
+        return check_enum(k, t, e);
+    if (!value_addr(a, t, &addr, e))
+        return false;
+    if (addr.sa.ss_family != AF_INET || !str_starts(addr.text, STR("127."))) {
+        wrong(e, "E034", "`%.*s` is not on this machine only", SHOWN(t));
+        hint(e, "tcp, unix, or a fixed 127.0.0.1:PORT");
+        return false;
+    }
+    return true;
+}
+
+static bool check_status(struct str t, struct value_error *e)
+{
+    uint64_t v;
+    return value_count(t, "200-599", &v, e);
+}
+
+bool value_check(struct arena *a, const struct schema_key *k, struct str t, struct value_error *e)
+{
+    union {
+        uint64_t n;
+        bool b;
+        mode_t mode;
+        uint32_t uid[2];
+        struct str s;
+        struct conf_addr addr;
+    } v;
+    struct str s;
+    if ((k->flags & S_OFF) && value_is_off(t))
+        return true;
+    if ((k->flags & S_AUTO) && str_eq(t, STR("auto")))
+        return true;
+    if (t.n == 0 && (k->flags & S_NONE))
+        return true;
+    if (t.n == 0)
+        return wrong(e, "E005", "`%s` has no value", k->name);
+    switch (k->type) {
+    case T_BOOL:
+        return value_bool(t, &v.b, e);
+    case T_COUNT:
+        return value_count(t, k->values, &v.n, e);
+    case T_PORT:
+        return value_count(t, "1-65535", &v.n, e);
+    case T_SIZE:
+        return value_size(t, k->values, &v.n, e);
+    case T_DURATION:
+        return value_duration(t, &v.n, e);
+    case T_BYTE_RATE:
+        return value_byte_rate(t, &v.n, e);
+    case T_RATE:
+        return value_rate(t, e);
+    case T_ENUM:
+        return check_enum(k, t, e);
+    case T_ADDR:
+        return value_addr(a, t, &v.addr, e);
+    case T_HOST:
+        return value_host(a, t, &v.s, e);
+    case T_NAME:
+        return value_name(t, N_NAME, e);
+    case T_URL:
+        return value_url(a, t, &v.addr, &s, e);
+    case T_MODE:
+        return value_mode(t, &v.mode, e);
+    case T_UIDS:
+        return value_uids(t, &v.uid[0], &v.uid[1], e);
+    case T_STATUS:
+        return check_status(t, e);
+    case T_TARGET:
+        return value_target(t, e);
+    case T_SERVICE_LISTEN:
+        return check_service_listen(a, k, t, e);
+    case T_CIDR: {
+        size_t slash = str_chr(t, '/');
+        uint64_t bits = 0;
+        if (!value_ip(str_sub(t, 0, slash), 1, &v.addr) ||
+            (slash < t.n && !str_u64(str_sub(t, slash + 1, t.n), &bits)) ||
+            bits > (v.addr.sa.ss_family == AF_INET ? 32U : 128U))
+            return wrong(e, "E034", "`%.*s` is no network such as 10.0.0.0/8", SHOWN(t));
+        return true;
+    }
+    case T_STRING:
+    case T_PATH:
+    case T_MAP:
+        return true;
+    }
+    return true;
+}
