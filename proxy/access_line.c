@@ -51,20 +51,37 @@ static bool needs_escape(struct str s)
     return false;
 }
 
-/* Length of the UTF-8 sequence at s.p[i] (RFC 3629), 0 when it is none. */
+/* Overlong forms, surrogates and what lies above U+10FFFF show in the second byte (RFC 3629 4). */
+static bool utf8_second_fits(unsigned char lead, unsigned char second)
+{
+    switch (lead) {
+    case 0xe0:
+        return second >= 0xa0;
+    case 0xed:
+        return second <= 0x9f;
+    case 0xf0:
+        return second >= 0x90;
+    case 0xf4:
+        return second <= 0x8f;
+    default:
+        return true;
+    }
+}
+
+/* Length of the UTF-8 sequence at s.p[i], 0 when it is none. */
 static unsigned utf8_len(struct str s, size_t i)
 {
     const unsigned char *p = (const unsigned char *)s.p + i;
-    const size_t left = s.n - i;
-    unsigned n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (n == 0 || n > left || p[0] > 0xf4)
+    if (p[0] < 0x80)
+        return 1;
+    if (p[0] < 0xc2 || p[0] > 0xf4)
+        return 0;
+    const unsigned n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    if (n > s.n - i || !utf8_second_fits(p[0], p[1]))
         return 0;
     for (unsigned k = 1; k < n; k++)
         if ((p[k] & 0xc0) != 0x80)
             return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
     return n;
 }
 

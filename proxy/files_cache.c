@@ -242,7 +242,8 @@ static void describe(struct kept *k, const struct stat *st)
     k->mtim = st->st_mtim;
     k->ctim = st->st_ctim;
     k->entry.size = (uint64_t)st->st_size;
-    k->entry.mtime = st->st_mtim.tv_sec;
+    /* A Last-Modified that lies ahead of Date would be no truth (RFC 9110 8.8.2.1). */
+    k->entry.mtime = MIN((int64_t)st->st_mtim.tv_sec, loop_wall_s());
     struct out o = out_on(k->etag, sizeof(k->etag));
     const uint64_t ns = (uint64_t)st->st_mtim.tv_sec * 1000000000u + (uint64_t)st->st_mtim.tv_nsec;
     out_char(&o, '"');

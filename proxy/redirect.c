@@ -42,12 +42,17 @@ struct str redirect_add_slash(struct req *r)
 
 struct str redirect_absolute(struct req *r, struct str scheme, struct str host, uint16_t port)
 {
-    size_t cap = scheme.n + host.n + r->path.n + r->query.n + 16;
+    size_t cap = scheme.n + host.n + r->path.n + r->query.n + 16; /* "://[]:65535/?" */
     struct out o = out_on(arena_alloc(r->arena, cap), cap);
     const unsigned usual = str_eq(scheme, STR("https")) ? 443 : 80;
     out_str(&o, scheme);
     out_lit(&o, "://");
+    const bool ip6 = host.n && host.p[0] != '[' && str_chr(host, ':') < host.n;
+    if (ip6)
+        out_char(&o, '[');
     out_str(&o, host);
+    if (ip6)
+        out_char(&o, ']');
     if (port && port != usual) {
         out_char(&o, ':');
         out_u64(&o, port);

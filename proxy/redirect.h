@@ -17,7 +17,10 @@ void redirect_answer(struct req *r, unsigned status, struct str location);
  */
 struct str redirect_add_slash(struct req *r);
 
-/* scheme://host[:port]path[?query] of r; the port is left out when it is the scheme's own. */
+/*
+ * scheme://host[:port]path[?query] of r; the port is left out when it is the scheme's own. host:
+ * with or without the brackets of an IPv6 address.
+ */
 struct str redirect_absolute(struct req *r, struct str scheme, struct str host, uint16_t port);
 
 #endif

@@ -323,6 +323,19 @@ static void test_changes(void **state)
     until("/change.txt", 308, NULL);
 }
 
+/* A file dated tomorrow: Last-Modified is now, at the latest. */
+static void test_future(void **state)
+{
+    (void)state;
+    const struct timespec times[2] = {{.tv_sec = wall_s() + 86400}, {.tv_sec = wall_s() + 86400}};
+    put_text("future.txt", "x");
+    assert_int_equal(utimensat(root_fd, "future.txt", times, 0), 0);
+    assert_int_equal(status_of("/future.txt"), 200);
+    int64_t told;
+    assert_true(http_date_parse(str_of(fake_answer("last-modified")), &told));
+    assert_true(told <= wall_s());
+}
+
 /* What was announced and is not there any more must not end cleanly. */
 static void test_truncated(void **state)
 {
@@ -393,7 +406,7 @@ int main(void)
         cmocka_unit_test(test_methods),    cmocka_unit_test(test_large),
         cmocka_unit_test(test_conditions), cmocka_unit_test(test_changes),
         cmocka_unit_test(test_truncated),  cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_bounds),     cmocka_unit_test(test_future),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -65,6 +65,11 @@ static void test_locations(void **state)
         "https://x.org:8443/a");
     assert_string_equal(arena_strz(r->arena, redirect_absolute(r, STR("https"), STR("x.org"), 443)),
                         "https://x.org/a");
+    assert_string_equal(arena_strz(r->arena, redirect_absolute(r, STR("https"), STR("::1"), 8443)),
+                        "https://[::1]:8443/a");
+    assert_string_equal(
+        arena_strz(r->arena, redirect_absolute(r, STR("https"), STR("[::1]"), 8443)),
+        "https://[::1]:8443/a");
     r = fake_begin(METHOD_GET, "*", NULL);
     assert_string_equal(arena_strz(r->arena, redirect_absolute(r, STR("http"), STR("x.org"), 80)),
                         "http://x.org/");
