@@ -1,0 +1,249 @@
+/*
+ * master.h - what the master's files share: its state, its slots of workers, its agent, its reload.
+ * For proxy/master*.c only. Who does what:
+ *
+ *   master.c          start, signals, stop: the life of the whole
+ *   master_workers.c  slots: a table of state × event; lending of listeners
+ *   master_messages.c what workers are told and what they say
+ *   master_agent.c    the agent and the certificates that came from it
+ *   master_reload.c   one reload after the other, step by step
+ *   master_diff.c     what a reload changed, in words
+ *   master_admin.c    verbs of the admin socket; status
+ *   master_files.c    folders, lock, access log
+ */
+#ifndef HG_MASTER_H
+#define HG_MASTER_H
+
+#include "base/base.h" /* first: it says which C library we want */
+
+#include <jansson.h>
+
+#include "base/loop.h"
+#include "base/msg.h"
+#include "channels/supervise.h"
+#include "proxy/admin.h"
+#include "proxy/listeners.h"
+#include "proxy/load.h"
+#include "proxy/roles.h"
+
+/* Half of the numbers stay free for those who drain while their successors serve already. */
+#define SLOTS_MAX (ROLE_WORKERS_MAX / 2)
+
+enum master_state { MASTER_STARTING, MASTER_SERVING, MASTER_STOPPING };
+enum stop_step { STOP_NONE, STOP_WORKERS, STOP_SERVICES, STOP_AGENT, STOP_DONE };
+
+/* ---- workers ---- */
+
+enum worker_state { WORKER_STARTING, WORKER_SERVING, WORKER_DRAINING };
+
+struct worker {
+    struct list link;  /* master.workers */
+    struct slot *slot; /* NULL when it drains */
+    unsigned num;      /* among all that live: its stats slot and name */
+    enum worker_state state;
+    pid_t pid;
+    struct msg_peer *peer; /* NULL after it closed its end */
+    uint64_t sent;         /* generation of the last CONFIG */
+    uint64_t answered;     /* … of the last CONFIG_DONE */
+    bool refused;          /* … which said no */
+    char refused_why[256];
+    struct root_id *roots; /* what its sandbox lets it see */
+    unsigned n_roots;
+    unsigned drops_due; /* LISTENER_DROPs not acknowledged */
+    unsigned holds;     /* listeners that it accepts on */
+    uint64_t started_ms;
+    struct deadline limit; /* for its start, or its drain: then it is killed */
+};
+
+enum slot_state { SLOT_EMPTY, SLOT_STARTING, SLOT_SERVING, SLOT_REPLACING, SLOT_BACKOFF };
+enum slot_event {
+    SLOT_WANT,      /* the configuration wants this slot */
+    SLOT_UNWANT,    /* … does not any more */
+    SLOT_READY,     /* the starting worker serves */
+    SLOT_NEXT_DIED, /* the starting worker died */
+    SLOT_CUR_DIED,  /* the serving worker died */
+    SLOT_TIMER,     /* the pause between two starts is over */
+    SLOT_REPLACE,   /* a new worker shall take over from the serving one */
+};
+
+struct slot {
+    unsigned index;
+    enum slot_state state;
+    struct worker *cur;  /* serves */
+    struct worker *next; /* starts */
+    struct deadline pause;
+    uint64_t last_start_ms;
+    unsigned restarts;
+    unsigned failed_starts; /* in a row */
+};
+
+/* ---- the agent ---- */
+
+enum agent_state { AGENT_STOPPED, AGENT_STARTING, AGENT_SERVING, AGENT_BACKOFF };
+
+struct agent {
+    enum agent_state state;
+    pid_t pid;
+    struct msg_peer *peer;
+    uint64_t sent;       /* generation of the last CONFIG */
+    uint64_t certs_done; /* … of the last CERTS_DONE */
+    bool certs_ok;
+    bool gave_up;      /* it died, or was late: nobody waits for it until it is back */
+    char problem[512]; /* "" when all is well */
+    unsigned restarts;
+    uint64_t backoff_ms, started_ms;
+    struct deadline pause, limit;
+};
+
+/* A certificate as the agent sent it, for workers that come later. */
+struct master_cert {
+    struct list link;
+    char *host;
+    int fd;
+    struct msg_cert fixed;
+    uint64_t generation; /* of the agent's configuration when it came last */
+};
+
+/* ---- reload ---- */
+
+enum reload_step {
+    RELOAD_IDLE,
+    RELOAD_LOADING,   /* the child reads the files */
+    RELOAD_CERTS,     /* the agent makes certificates for new hosts */
+    RELOAD_CANARY,    /* one worker tries the new configuration */
+    RELOAD_WORKERS,   /* all the others */
+    RELOAD_LISTENERS, /* addresses that went: their last connections are taken */
+};
+
+/* Somebody who waits for a reload's outcome; embedded, zeroed. */
+struct reload_wait {
+    struct list link;
+    bool colour;
+    void (*done)(struct reload_wait *w, enum admin_status status, struct str text);
+};
+
+struct reload {
+    enum reload_step step;
+    struct list waiting; /* for the reload under way */
+    struct list queued;  /* came later: they get the next one */
+    struct load load;
+    struct loaded *next;          /* the new configuration, until it is the current one */
+    struct str warnings, summary; /* in arena */
+    struct arena *arena;
+    struct list opened; /* listeners bound for it */
+    struct worker *canary;
+    bool replacing; /* a root lies outside the workers' sandboxes */
+    struct deadline limit;
+    /* the last one that ended */
+    int64_t last_at;
+    bool last_ok;
+    char *last_text;
+};
+
+/* ---- the whole ---- */
+
+struct master {
+    enum master_state state;
+    enum stop_step stop;
+    unsigned stop_signals;
+    int exit_status;
+    const char *config_file;
+    struct loaded *loaded; /* the current configuration */
+    uint64_t last_generation;
+    int64_t started_at;
+    int stats_fd, lock_fd;
+    struct list listeners;
+    struct slot slots[SLOTS_MAX];
+    unsigned n_slots; /* highest that was ever wanted */
+    struct list workers;
+    struct agent agent;
+    struct list certs;
+    struct supervisor *supervisor;
+    bool services_stopped;
+    struct admin *admin;
+    struct admin_conn *stop_asked[16]; /* they hear when all is over */
+    unsigned n_stop_asked;
+    struct reload reload;
+    struct msg_ticket_keys tickets;
+    struct deadline ticket_turn;
+    int access_fd; /* -1: off */
+    struct root_id access_id;
+    bool access_failed; /* said so already */
+    struct deadline access_look;
+    struct turn_task settle;
+    struct deadline stop_limit;
+    struct event signals[6];
+};
+
+extern struct master master;
+
+static inline struct conf *master_conf(void)
+{
+    return master.loaded->conf;
+}
+/* Something changed: what follows from it is done at the end of this turn (master.c). */
+void master_changed(void);
+void master_stop(void);
+void master_fail_start(const char *why);
+
+/* master_workers.c */
+void slot_event(struct slot *s, enum slot_event e);
+void workers_set_count(unsigned n); /* slots wanted from now on */
+void workers_reap(void);            /* after SIGCHLD */
+void workers_share_listeners(void); /* who accepts where; idempotent */
+void listener_take_away(
+    struct listener *l); /* an address that went: dropped by its holders, closed */
+void workers_drain_all(void);
+void workers_kill_all(void);
+bool workers_all_serve(void);
+unsigned workers_serving(void);
+void worker_kill(struct worker *w);
+const char *worker_state_text(enum worker_state s);
+
+/* master_messages.c */
+void worker_introduce(struct worker *w, const struct loaded *l); /* all that a new one needs */
+void worker_send_config(struct worker *w, const struct loaded *l);
+bool worker_sees(const struct worker *w, const struct loaded *l); /* do its roots cover l's? */
+void worker_on_msg(void *ctx, struct msg *m);
+void worker_on_gone(void *ctx, const char *why);
+void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
+                           const char *addr);
+void workers_tell_cert(const struct master_cert *c);
+void workers_tell_access_log(void);
+void tickets_start(void);
+
+/* master_agent.c */
+void agent_start(void);
+void agent_configure(const struct loaded *l);
+bool agent_settled(uint64_t generation); /* its certificates are there, or nobody waits for them */
+bool agent_reap(void);
+void agent_stop(void);
+void certs_drop_older(uint64_t generation);
+
+/* master_reload.c */
+void reload_init(void);
+void reload_request(struct reload_wait *w);
+void reload_cancel(struct reload_wait *w);
+bool reload_reap(void);
+void reload_go_on(void);
+void reload_worker_died(const struct worker *w);
+void reload_abort(struct str why);
+
+/* master_diff.c */
+struct str conf_diff(struct arena *a, const struct conf *old, const struct conf *new_one);
+
+/* master_files.c */
+const char *files_prepare(struct arena *a, const struct conf *c); /* folders and the lock */
+const char *access_log_open(struct arena *a, const struct conf *c, int *fd);
+void access_log_use(int fd);
+void access_log_watch(void);
+/* argv and environment of a child of ours */
+const char *role_spawn(struct arena *a, const char *role, const char *cwd, int *peer_fd,
+                       pid_t *pid);
+
+/* master_admin.c */
+const char *master_admin_open(struct arena *a);
+void master_admin_stopped(void);
+json_t *master_status(void);
+
+#endif
