@@ -40,7 +40,7 @@ DEMO_PKGS := libevent_core libevent_extra
 # pkg-config is asked once, when the first rule needs it: a fresh machine has none yet, and
 # `make deps`, `make clean` and `make help` must work there.
 once = $(eval $(1) := $(shell $(2)))$($(1))
-pkg_cflags  = $(call once,pkg_cflags,pkg-config --cflags $(PKGS) || echo ' -DRUN_MAKE_DEPS')
+pkg_cflags  = $(call once,pkg_cflags,pkg-config --cflags $(PKGS))
 pkg_libs    = $(call once,pkg_libs,pkg-config --libs $(PKGS))
 demo_libs   = $(call once,demo_libs,pkg-config --libs $(DEMO_PKGS))
 cmocka_libs = $(call once,cmocka_libs,pkg-config --libs cmocka)
@@ -156,6 +156,8 @@ $(BUILD)/man/%.5: man/%.5.in $(BUILD)/headgate
 
 # Written only when the content differs, so that their time is that of the last change.
 $(OBJ)/flags: FORCE
+	@command -v $(CC) >/dev/null && pkg-config --exists $(PKGS) $(DEMO_PKGS) || \
+	    { echo "A compiler or a library is missing: \`make deps\` installs them." >&2; exit 1; }
 	@mkdir -p $(@D)
 	@$(call if-changed,$(CC) $(CPPFLAGS) $(CFLAGS_ALL) | $(CLANG) $(FUZZ_FLAGS) | $(VERSION))
 $(OBJ)/lib.list: FORCE
