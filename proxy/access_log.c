@@ -4,7 +4,7 @@
  *
  * Not blocking is harder than it sounds: stdout is often a pipe or socket that other processes
  * hold too, so O_NONBLOCK, which belongs to the shared description, must not be set on it. A socket
- * is asked per call (MSG_DONTWAIT). For a pipe access_log_private opens a description of our own;
+ * is asked per call (MSG_DONTWAIT). For a pipe a description of our own is opened by /proc/self/fd;
  * where that is not possible, poll is asked before each write: a pipe with room for one page takes
  * PIPE_BUF bytes at once, unless another worker was quicker, and then the wait is one read long.
  * A pipe takes up to PIPE_BUF bytes wholly or not at all, so lines of several workers do not mix.
@@ -58,7 +58,12 @@ static enum sink_kind kind_of(int fd)
     return flags >= 0 && (flags & O_NONBLOCK) ? SINK_NONBLOCK : SINK_POLL;
 }
 
-int access_log_private(int fd)
+/*
+ * A descriptor for the same pipe or terminal that is non-blocking without making its other holders'
+ * so. The master hands such a one over already; whoever did not may still reach /proc, and if not,
+ * poll has to do.
+ */
+static int own_description(int fd)
 {
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0 || S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode))
@@ -85,7 +90,7 @@ void access_log_open(int fd)
     if (sink.fd >= 0 && sink.fd != fd)
         close(sink.fd);
     deadline_cancel(&sink.due);
-    fd = access_log_private(fd);
+    fd = own_description(fd);
     sink.fd = fd;
     sink.kind = kind_of(fd);
     sink.used = 0;

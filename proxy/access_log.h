@@ -17,14 +17,6 @@
  */
 void access_log_open(int fd);
 
-/*
- * A descriptor for the same pipe or terminal that is non-blocking without making its other holders'
- * so: a new description by /proc/self/fd. access_log_open does it by itself, but a worker in its
- * sandbox or under another user may not be allowed to: the master does it before it hands fd over.
- * Takes over fd; returns it as it is where nothing else is possible or needed (files, sockets).
- */
-int access_log_private(int fd);
-
 /* Adds the line of a request that is over, unless its configuration says otherwise. */
 void access_log_write(const struct req *r);
 
