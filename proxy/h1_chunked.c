@@ -60,19 +60,21 @@ static bool trailer_forbidden(const struct field *f)
 static const char *read_trailers(struct h1_chunked *c)
 {
     struct out *o = &c->trailer;
-    unsigned lines = 0;
-    for (size_t i = 0; i < o->n; i++)
-        lines += o->p[i] == '\n';
-    if (lines > c->trailer_fields_max)
-        return "too many trailer fields";
-    if (lines == 0)
-        return NULL;
     struct fields *f = &c->trailers;
-    f->cap = lines;
-    f->v = arena_zarray(c->arena, struct field, lines);
+    struct h1_lines lines;
+    if (o->n == 0)
+        return NULL;
     out_lit(o, "\r\n");
     ASSERT(!o->over);
-    const char *why = h1_fields_parse(o->p, o->p + o->n - 2, o->p + o->n, f);
+    struct h1_end e = h1_find_end(o->p, 0, o->n, &lines);
+    if (e.found == H1_FOUND_CONTROL)
+        return "a control byte in the trailer section";
+    ASSERT(e.found == H1_FOUND_END && e.at == o->n); /* CR and LF were looked at byte by byte */
+    f->cap = lines.n - 1;
+    if (f->cap > c->trailer_fields_max)
+        return "too many trailer fields";
+    f->v = arena_zarray(c->arena, struct field, f->cap);
+    const char *why = h1_fields_parse(o->p, o->n, &lines, 0, f);
     if (why)
         return why;
     unsigned kept = 0;

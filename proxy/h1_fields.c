@@ -7,8 +7,6 @@
 
 #include <arpa/inet.h>
 
-#include "proxy/h1_scan.h"
-
 enum { CONNECTION_OPTIONS_MAX = 32 }; /* each is compared with every field's name */
 
 static inline bool is_ows(char c)
@@ -30,31 +28,50 @@ static const char *bad_name(const char *name, const char *at)
     return "a byte that a field name cannot hold";
 }
 
-const char *h1_fields_parse(char *p, char *stop, const char *end, struct fields *f)
+/* The LF that ends the line at `from`, the i-th. */
+static inline size_t line_end(const char *buf, size_t n, const struct h1_lines *l, unsigned i,
+                              size_t from)
 {
-    while (p < stop) {
-        ASSERT(f->n < f->cap);
-        char *name = p;
-        p = h1_fold_name(p, stop);
-        if (unlikely(p == name || *p != ':'))
-            return bad_name(name, p);
-        struct str lower = {name, (size_t)(p - name)};
-        for (p++; is_ows(*p); p++) {
-        }
-        char *value = p;
-        p = h1_find_control(p, end);
-        if (unlikely(*p != '\r')) /* never at `end`: *stop is a CR */
-            return "a control byte in a field value";
-        const char *last = p;
-        while (last > value && is_ows(last[-1]))
-            last--;
-        f->v[f->n++] = (struct field){
-            .name = lower,
-            .value = {value, (size_t)(last - value)},
-            .token = (uint16_t)field_token_of(lower),
-        };
-        p += 2;
+    if (likely(i < H1_LINES))
+        return l->lf[i];
+    const char *at = memchr(buf + from, '\n', n - from);
+    ASSERT(at != NULL);
+    return (size_t)(at - buf);
+}
+
+/* Name and value of each line; the names are as they came. */
+static const char *split(char *buf, size_t n, const struct h1_lines *l, unsigned first,
+                         struct fields *f)
+{
+    size_t from = first ? l->lf[first - 1] + 1 : 0;
+    for (unsigned i = first; i + 1 < l->n; i++) {
+        size_t lf = line_end(buf, n, l, i, from);
+        char *name = buf + from, *colon = h1_find_name_end(name, buf + n);
+        if (unlikely(colon == name || *colon != ':')) /* the CR at the latest */
+            return bad_name(name, colon);
+        const char *value = colon + 1, *end = buf + lf - 1;
+        while (is_ows(*value))
+            value++;
+        while (end > value && is_ows(end[-1]))
+            end--;
+        f->v[f->n++] = (struct field){.name = {name, (size_t)(colon - name)},
+                                      .value = {value, (size_t)(end - value)}};
+        from = lf + 1;
     }
+    return NULL;
+}
+
+const char *h1_fields_parse(char *buf, size_t n, const struct h1_lines *l, unsigned first,
+                            struct fields *f)
+{
+    ASSERT(first < H1_LINES && first < l->n && l->n - first - 1 <= f->cap - f->n);
+    const char *why = split(buf, n, l, first, f);
+    if (unlikely(why != NULL))
+        return why;
+    for (unsigned i = 0; i < f->n; i++)
+        h1_fold_name(buf + (f->v[i].name.p - buf), f->v[i].name.n, buf + n);
+    for (unsigned i = 0; i < f->n; i++)
+        f->v[i].token = (uint16_t)field_token_of(f->v[i].name);
     return NULL;
 }
 

@@ -5,14 +5,15 @@
 #ifndef HG_H1_FIELDS_H
 #define HG_H1_FIELDS_H
 
-#include "proxy/http.h"
+#include "proxy/h1_scan.h"
 
 /*
- * Field lines from p up to the empty line, whose CR is *stop. Every line ends in CRLF and no CR or
- * LF stands alone: the caller has seen to it. [p, end) may be read. Names become lower case in
- * place. f->v has room for a field a line. NULL, or the rule that was broken.
+ * The field lines of buf, which are the lines from `first` on without the last, empty one; `l` is
+ * what h1_find_end made of them when it found their end, and [buf, buf + n) may be read. Names
+ * become lower case in place. f->v has room for a field a line. NULL, or the rule that was broken.
  */
-const char *h1_fields_parse(char *p, char *stop, const char *end, struct fields *f) MUST_USE;
+const char *h1_fields_parse(char *buf, size_t n, const struct h1_lines *l, unsigned first,
+                            struct fields *f) MUST_USE;
 
 /* What a head's fields say; the fields point into the array that was read. */
 struct h1_facts {

@@ -10,7 +10,6 @@
 #include "proxy/h1_parse.h"
 
 #include "proxy/h1_fields.h"
-#include "proxy/h1_scan.h"
 
 enum { METHOD_MAX = 32, SPARE_FIELDS = 8 /* room for those that handlers add */ };
 
@@ -19,15 +18,16 @@ struct parse {
     char *buf;
     size_t n;
     const struct h1_limits *limits;
-    size_t start;     /* of the start line: 2 behind an empty line */
-    size_t target_at; /* requests; 0 until the method is complete */
-    size_t end;       /* bytes of the whole head */
-    unsigned lines;   /* of them, with the empty one */
+    size_t start;           /* of the start line: 2 behind an empty line */
+    size_t target_at;       /* requests; 0 until the method is complete */
+    size_t end;             /* bytes of the whole head */
+    struct h1_lines *lines; /* of the head, the start line first */
     int status;
     const char *why;
 };
 
 static const char why_bare[] = "a CR or LF that stands alone";
+static const char why_control[] = "a control byte in the head";
 static const char why_head[] = "the head is too large";
 static const char why_target[] = "the request target is too long";
 static const char why_version[] = "not an HTTP version";
@@ -87,14 +87,14 @@ enum end { END_MORE, END_FOUND, END_REFUSED };
 /* Looks for the empty line from *scanned on, within the limit for heads. */
 static enum end find_end(struct parse *x, size_t *scanned)
 {
-    size_t max = x->limits->head, n = MIN(x->n, max);
+    size_t max = MIN(x->limits->head, UINT32_MAX), n = MIN(x->n, max);
     size_t old = MIN(MAX(*scanned, x->start), n);
-    struct h1_end e = h1_find_end(x->buf, old, n);
+    struct h1_end e = h1_find_end(x->buf, old, n, x->lines);
     if (likely(e.found == H1_FOUND_END)) {
         x->end = e.at;
-        x->lines = e.lines;
-        for (size_t i = x->start; i < old; i++)
-            x->lines += x->buf[i] == '\n';
+        if (unlikely(old > x->start)) /* once a head: now all its lines are wanted */
+            e = h1_find_end(x->buf, x->start, x->end, x->lines);
+        ASSERT(e.found == H1_FOUND_END && e.at == x->end && x->lines->n >= 2);
         return END_FOUND;
     }
     *scanned = e.at;
@@ -102,6 +102,8 @@ static enum end find_end(struct parse *x, size_t *scanned)
         refuse(x, 414, why_target);
     else if (e.found == H1_FOUND_BARE)
         refuse(x, 400, why_bare);
+    else if (e.found == H1_FOUND_CONTROL)
+        refuse(x, 400, why_control);
     else if (x->n > max)
         refuse(x, 431, why_head);
     else
@@ -116,21 +118,17 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* "HTTP/1.0" or "HTTP/1.1" and the end of the line at p; NULL: refused. */
-static char *read_version(struct parse *x, struct h1_head *h, char *p)
+/* "HTTP/1.0" or "HTTP/1.1" and the end of the line at p. */
+static bool read_version(struct parse *x, struct h1_head *h, const char *p)
 {
-    const char *end = x->buf + x->end;
-    if (end - p < 10 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5]) || p[6] != '.' ||
-        !is_digit(p[7]) || p[8] != '\r') {
-        refuse(x, 400, why_version);
-        return NULL;
-    }
-    if (p[5] != '1' || p[7] > '1') {
-        refuse(x, 505, "an HTTP version other than 1.0 and 1.1");
-        return NULL;
-    }
+    const char *end = x->buf + x->lines->lf[0];
+    if (end - p != 9 || memcmp(p, "HTTP/", 5) != 0 || !is_digit(p[5]) || p[6] != '.' ||
+        !is_digit(p[7]))
+        return refuse(x, 400, why_version);
+    if (p[5] != '1' || p[7] > '1')
+        return refuse(x, 505, "an HTTP version other than 1.0 and 1.1");
     h->minor = (unsigned)(p[7] - '0');
-    return p + 10;
+    return true;
 }
 
 /* `c` ended the target: which rule is that? */
@@ -186,40 +184,31 @@ static bool check_target(struct parse *x, struct h1_head *h)
     return true;
 }
 
-/* From the target to the end of the line; NULL: refused, else where the fields begin. */
-static char *read_request_line(struct parse *x, struct h1_head *h)
+/* From the target to the end of the line. */
+static bool read_request_line(struct parse *x, struct h1_head *h)
 {
-    char *target = x->buf + x->target_at;
-    char *p = h1_find_target_end(target, x->buf + x->end);
-    if (*p != ' ' && *p != '\r') {
-        (void)refuse_target_byte(x, p);
-        return NULL;
-    }
+    const char *target = x->buf + x->target_at;
+    const char *p = h1_find_target_end(target, x->buf + x->end);
+    if (*p != ' ' && *p != '\r')
+        return refuse_target_byte(x, p);
     h->target = (struct str){target, (size_t)(p - target)};
-    if (h->target.n > x->limits->target) {
-        refuse(x, 414, why_target);
-        return NULL;
-    }
-    if (*p == '\r') {
-        refuse(x, 400, "a request line without an HTTP version");
-        return NULL;
-    }
-    p = read_version(x, h, p + 1);
-    return p && check_target(x, h) ? p : NULL;
+    if (h->target.n > x->limits->target)
+        return refuse(x, 414, why_target);
+    if (*p == '\r')
+        return refuse(x, 400, "a request line without an HTTP version");
+    return read_version(x, h, p + 1) && check_target(x, h);
 }
 
 /* ---- the meaning of the fields ---- */
 
-static bool read_fields(struct parse *x, struct h1_head *h, struct arena *a, char *p,
-                        struct h1_facts *k)
+static bool read_fields(struct parse *x, struct h1_head *h, struct arena *a, struct h1_facts *k)
 {
-    ASSERT(x->lines >= 2);
-    unsigned n = x->lines - 2; /* without the start line and the empty one */
+    unsigned n = x->lines->n - 2; /* without the start line and the empty one */
     if (n > x->limits->fields)
         return refuse(x, 431, "too many fields");
     h->fields.cap = n + SPARE_FIELDS;
     h->fields.v = arena_alloc(a, h->fields.cap * sizeof(struct field));
-    const char *why = h1_fields_parse(p, x->buf + x->end - 2, x->buf + x->n, &h->fields);
+    const char *why = h1_fields_parse(x->buf, x->n, x->lines, 1, &h->fields);
     if (why == NULL)
         why = h1_facts_of(&h->fields, k);
     if (unlikely(why != NULL))
@@ -269,8 +258,7 @@ static bool check_expect(struct parse *x, struct h1_head *h, const struct h1_fac
 static bool parse_request(struct parse *x, struct h1_head *h, struct arena *a)
 {
     struct h1_facts k = {0};
-    char *p = read_request_line(x, h);
-    if (p == NULL || !read_fields(x, h, a, p, &k) || !check_host(x, h, &k) ||
+    if (!read_request_line(x, h) || !read_fields(x, h, a, &k) || !check_host(x, h, &k) ||
         !check_expect(x, h, &k))
         return false;
     if (k.chunked)
@@ -283,7 +271,8 @@ static bool parse_request(struct parse *x, struct h1_head *h, struct arena *a)
 ssize_t h1_parse_request(char *buf, size_t n, size_t *scanned, const struct h1_limits *l,
                          struct arena *a, struct h1_head *h, const char **why)
 {
-    struct parse x = {.buf = buf, .n = n, .limits = l};
+    struct h1_lines lines; /* not zeroed: that would cost more than the search */
+    struct parse x = {.buf = buf, .n = n, .limits = l, .lines = &lines};
     *h = (struct h1_head){0};
     *why = NULL;
     if (read_method(&x, h)) {
@@ -311,31 +300,20 @@ static bool check_answer_start(struct parse *x)
 }
 
 /* "HTTP/1.1 200 OK"; the reason may be empty or, with its space, missing (RFC 9112 4). */
-static char *read_status_line(struct parse *x, struct h1_head *h)
+static bool read_status_line(struct parse *x, struct h1_head *h)
 {
-    const char *end = x->buf + x->end;
-    char *p = x->buf;
-    if (end - p < 14 || p[7] < '0' || p[7] > '1' || p[8] != ' ') {
-        refuse(x, 502, why_version);
-        return NULL;
-    }
+    const char *p = x->buf, *end = x->buf + x->lines->lf[0];
+    if (end - p < 10 || p[7] < '0' || p[7] > '1' || p[8] != ' ')
+        return refuse(x, 502, why_version);
     h->minor = (unsigned)(p[7] - '0');
     p += 9;
-    if (!is_digit(p[0]) || !is_digit(p[1]) || !is_digit(p[2]) || (p[3] != ' ' && p[3] != '\r')) {
-        refuse(x, 502, "no three-digit status");
-        return NULL;
-    }
+    if (end - p < 4 || !is_digit(p[0]) || !is_digit(p[1]) || !is_digit(p[2]) ||
+        (p[3] != ' ' && p[3] != '\r'))
+        return refuse(x, 502, "no three-digit status");
     h->status = (unsigned)((p[0] - '0') * 100 + (p[1] - '0') * 10 + (p[2] - '0'));
-    if (h->status < 100 || h->status > 599) {
-        refuse(x, 502, "a status outside 100 to 599");
-        return NULL;
-    }
-    p = h1_find_control(p + 3, end);
-    if (*p != '\r') {
-        refuse(x, 502, "a control byte in the reason phrase");
-        return NULL;
-    }
-    return p + 2;
+    if (h->status < 100 || h->status > 599)
+        return refuse(x, 502, "a status outside 100 to 599");
+    return true;
 }
 
 static bool has_no_body(const struct h1_head *h, enum http_method method)
@@ -349,8 +327,7 @@ static bool parse_answer(struct parse *x, struct h1_head *h, enum http_method me
                          struct arena *a)
 {
     struct h1_facts k = {0};
-    char *p = read_status_line(x, h);
-    if (p == NULL || !read_fields(x, h, a, p, &k))
+    if (!read_status_line(x, h) || !read_fields(x, h, a, &k))
         return false;
     if (has_no_body(h, method))
         h->framing = H1_NO_BODY;
@@ -370,7 +347,8 @@ ssize_t h1_parse_answer(char *buf, size_t n, size_t *scanned, const struct h1_li
                         enum http_method method, struct arena *a, struct h1_head *h,
                         const char **why)
 {
-    struct parse x = {.buf = buf, .n = n, .limits = l};
+    struct h1_lines lines; /* not zeroed: that would cost more than the search */
+    struct parse x = {.buf = buf, .n = n, .limits = l, .lines = &lines};
     *h = (struct h1_head){0};
     *why = NULL;
     if (check_answer_start(&x)) {
