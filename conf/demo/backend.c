@@ -158,6 +158,8 @@ static void on_clock_closed(struct evhttp_connection *conn, void *arg)
 
     (void)conn;
     c->server->active--; /* an answer that breaks off is never reported as written */
+    if (!evhttp_request_get_connection(c->req))
+        evhttp_send_reply_end(c->req); /* cut off from its connection, it is ours to free */
     clock_free(c);
 }
 
