@@ -7,9 +7,9 @@
 #ifndef HG_SLAB_H
 #define HG_SLAB_H
 
-#include <sys/uio.h>
-
 #include "base/base.h"
+
+#include <sys/uio.h>
 
 #define SLAB_HEADROOM 32
 #define SLAB_SMALL    (16 * 1024 + 512) /* one TLS record with its overhead */
