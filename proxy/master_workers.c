@@ -211,6 +211,7 @@ static void do_replace(struct slot *s)
 static void do_failed_replace(struct slot *s)
 {
     s->next = NULL;
+    s->failed_starts++;
     slot_set(s, SLOT_SERVING);
 }
 

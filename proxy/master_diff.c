@@ -1,0 +1,191 @@
+/*
+ * master_diff.c - what a reload changed, in a few lines for the one who asked for it.
+ */
+#include "proxy/master.h"
+
+#define LINES_MAX 40
+
+struct lines {
+    struct arena *arena;
+    struct str text;
+    unsigned n, left_out;
+};
+
+static void line(struct lines *l, const char *kind, struct str name, const char *what)
+{
+    if (l->n >= LINES_MAX) {
+        l->left_out++;
+        return;
+    }
+    l->n++;
+    l->text = arena_fmt(l->arena, STR_FMT "  %s " STR_FMT ": %s\n", STR_ARG(l->text), kind,
+                        STR_ARG(name), what);
+}
+
+/* ---- sites ---- */
+
+static bool strs_eq(const struct str *a, unsigned n, const struct str *b, unsigned m)
+{
+    if (n != m)
+        return false;
+    for (unsigned i = 0; i < n; i++)
+        if (!str_eq(a[i], b[i]))
+            return false;
+    return true;
+}
+
+static bool certs_eq(const struct conf_tls *a, const struct conf_tls *b)
+{
+    if (a->n_certs != b->n_certs)
+        return false;
+    for (unsigned i = 0; i < a->n_certs; i++)
+        if (!str_eq(a->certs[i].cert_pem, b->certs[i].cert_pem) ||
+            !str_eq(a->certs[i].key_pem, b->certs[i].key_pem))
+            return false;
+    return true;
+}
+
+static bool tls_eq(const struct conf_tls *a, const struct conf_tls *b)
+{
+    return a->issuer == b->issuer && a->min_version == b->min_version &&
+           a->unknown_sni_local == b->unknown_sni_local && certs_eq(a, b);
+}
+
+static struct str root_of(const struct conf *c, const struct conf_route *r)
+{
+    return r->handler == CONF_FILES ? c->roots[r->root].path : STR("");
+}
+
+static struct str service_of(const struct conf_route *r)
+{
+    return r->service ? r->service->name : STR("");
+}
+
+static bool limits_eq(const struct conf_limits *a, const struct conf_limits *b)
+{
+    return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+static bool timeouts_eq(const struct conf_timeouts *a, const struct conf_timeouts *b)
+{
+    return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+static bool route_eq(const struct conf *ca, const struct conf_route *a, const struct conf *cb,
+                     const struct conf_route *b)
+{
+    return str_eq(a->path, b->path) && a->prefix == b->prefix && a->handler == b->handler &&
+           str_eq(service_of(a), service_of(b)) && a->strip_prefix == b->strip_prefix &&
+           str_eq(root_of(ca, a), root_of(cb, b)) && str_eq(a->index, b->index) &&
+           str_eq(a->target, b->target) && a->status == b->status && str_eq(a->body, b->body) &&
+           limits_eq(&a->limits, &b->limits) && timeouts_eq(&a->timeouts, &b->timeouts);
+}
+
+static bool routes_eq(const struct conf *ca, const struct conf_site *a, const struct conf *cb,
+                      const struct conf_site *b)
+{
+    if (a->n_routes != b->n_routes)
+        return false;
+    for (unsigned i = 0; i < a->n_routes; i++)
+        if (!route_eq(ca, &a->routes[i], cb, &b->routes[i]))
+            return false;
+    return true;
+}
+
+static bool site_eq(const struct conf *ca, const struct conf_site *a, const struct conf *cb,
+                    const struct conf_site *b)
+{
+    return str_eq(a->host, b->host) &&
+           strs_eq(a->aliases, a->n_aliases, b->aliases, b->n_aliases) &&
+           strs_eq(a->redirect_from, a->n_redirect_from, b->redirect_from, b->n_redirect_from) &&
+           a->https == b->https && tls_eq(&a->tls, &b->tls) && limits_eq(&a->limits, &b->limits) &&
+           timeouts_eq(&a->timeouts, &b->timeouts) && routes_eq(ca, a, cb, b);
+}
+
+static const struct conf_site *site_find(const struct conf *c, struct str name)
+{
+    for (unsigned i = 0; i < c->n_sites; i++)
+        if (str_eq(c->sites[i].name, name))
+            return &c->sites[i];
+    return NULL;
+}
+
+static void diff_sites(struct lines *l, const struct conf *old, const struct conf *now)
+{
+    for (unsigned i = 0; i < now->n_sites; i++) {
+        const struct conf_site *s = &now->sites[i], *was = site_find(old, s->name);
+        const char *kind = s->is_channel ? "channel" : "site";
+        if (!was)
+            line(l, kind, s->name, "added");
+        else if (!site_eq(old, was, now, s))
+            line(l, kind, s->name, "changed");
+    }
+    for (unsigned i = 0; i < old->n_sites; i++)
+        if (!site_find(now, old->sites[i].name))
+            line(l, old->sites[i].is_channel ? "channel" : "site", old->sites[i].name, "removed");
+}
+
+/* ---- services, listeners, workers ---- */
+
+static void diff_services(struct lines *l, const struct conf *old, const struct conf *now)
+{
+    for (unsigned i = 0; i < now->n_services; i++) {
+        const struct conf_service *s = &now->services[i], *was = conf_service_find(old, s->name);
+        if (!was)
+            line(l, "service", s->name, s->n_argv ? "added: it starts" : "added");
+        else if (!str_eq(was->digest, s->digest))
+            line(l, "service", s->name,
+                 s->n_argv ? "changed: a new instance takes over when it is ready" : "changed");
+    }
+    for (unsigned i = 0; i < old->n_services; i++)
+        if (!conf_service_find(now, old->services[i].name))
+            line(l, "service", old->services[i].name,
+                 old->services[i].n_argv ? "removed: it drains and stops" : "removed");
+}
+
+static bool listens_on(const struct conf *c, const struct conf_listen *l)
+{
+    for (unsigned i = 0; i < c->n_listens; i++)
+        if (c->listens[i].kind == l->kind && str_eq(c->listens[i].addr.text, l->addr.text))
+            return true;
+    return false;
+}
+
+static void diff_listens(struct lines *l, const struct conf *old, const struct conf *now)
+{
+    for (unsigned i = 0; i < now->n_listens; i++)
+        if (!listens_on(old, &now->listens[i]))
+            line(l, listener_kind_text(now->listens[i].kind), now->listens[i].addr.text,
+                 "listening");
+    for (unsigned i = 0; i < old->n_listens; i++)
+        if (!listens_on(now, &old->listens[i]))
+            line(l, listener_kind_text(old->listens[i].kind), old->listens[i].addr.text,
+                 "not listening any more");
+}
+
+static void diff_rest(struct lines *l, const struct conf *old, const struct conf *now)
+{
+    if (old->workers != now->workers)
+        line(l, "workers", arena_fmt(l->arena, "%u", old->workers),
+             arena_fmt(l->arena, "now %u", now->workers).p);
+    if (!tls_eq(&old->tls, &now->tls))
+        line(l, "tls", STR("defaults"), "changed");
+    if (!str_eq(old->log.to, now->log.to) || old->log.format != now->log.format)
+        line(l, "access log", now->log.format == CONF_ACCESS_OFF ? STR("off") : now->log.to,
+             "from now on");
+}
+
+struct str conf_diff(struct arena *a, const struct conf *old, const struct conf *now)
+{
+    struct lines l = {.arena = a, .text = STR("")};
+    diff_sites(&l, old, now);
+    diff_services(&l, old, now);
+    diff_listens(&l, old, now);
+    diff_rest(&l, old, now);
+    if (l.left_out)
+        l.text = arena_fmt(a, STR_FMT "  … and %u more\n", STR_ARG(l.text), l.left_out);
+    if (l.n)
+        return l.text;
+    return str_eq(old->digest, now->digest) ? STR("  nothing changed\n")
+                                            : STR("  no channel, site or service changed\n");
+}
