@@ -168,30 +168,41 @@ struct leaf_name {
     bool ip;
 };
 
+/* Letters, digits, hyphens, underscores; no label is empty; "*." may lead. */
+static bool is_dns_name(const char *z)
+{
+    size_t n = strlen(z), label = 0;
+    if (strncmp(z, "*.", 2) == 0)
+        z += 2;
+    for (; *z; z++) {
+        char c = ascii_lower(*z);
+        if (c == '.' && label == 0)
+            return false;
+        if (c != '.' && !(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_')
+            return false;
+        label = c == '.' ? 0 : label + 1;
+    }
+    return label > 0 && n <= 253;
+}
+
 static const char *leaf_name(struct arena *a, struct str host, struct leaf_name *out)
 {
     unsigned char raw[16];
+    struct str bare = host;
     if (host.n >= 2 && host.p[0] == '[')
-        host = str_sub(host, 1, host.n - 1);
+        bare = str_sub(host, 1, host.n - 1);
     if (str_eq(host, STR("*")))
-        host = STR("localhost"); /* nothing else is true of every name */
-    *out = (struct leaf_name){.text = arena_strz(a, host)};
-    out->ip = inet_pton(AF_INET, out->text, raw) == 1 || inet_pton(AF_INET6, out->text, raw) == 1;
-    out->probe = out->text;
-    bool fine = host.n > 0 && host.n <= 253 && host.p[0] != '.' && !strstr(out->text, "..");
-    for (size_t i = 0; i < host.n && !out->ip; i++) {
-        char c = ascii_lower(host.p[i]);
-        bool star = c == '*' && i == 0 && host.n > 2 && host.p[1] == '.';
-        fine = fine && (star || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
-                        c == '.' || c == '_');
-    }
-    if (!fine)
+        bare = STR("localhost"); /* nothing else is true of every name */
+    const char *text = arena_strz(a, bare);
+    *out = (struct leaf_name){.text = text, .probe = text};
+    out->ip = inet_pton(AF_INET, text, raw) == 1 || inet_pton(AF_INET6, text, raw) == 1;
+    if (strlen(text) != bare.n || (!out->ip && !is_dns_name(text)))
         return arena_fmt(a,
                          "the local CA cannot issue for `" STR_FMT "`: that is no name of a host",
                          STR_ARG(host))
             .p;
-    if (host.p[0] == '*')
-        out->probe = arena_fmt(a, "any%s", out->text + 1).p;
+    if (text[0] == '*')
+        out->probe = arena_fmt(a, "any%s", text + 1).p;
     return NULL;
 }
 

@@ -1,6 +1,7 @@
 /*
- * local_ca.h - the local certificate authority (tls.issuer: local): a root under $state/ca made once,
- * and short-lived leaves for the hosts that need one, renewed by themselves. Runs in the agent.
+ * local_ca.h - the local certificate authority (tls.issuer: local): a root under $state/ca made
+ * once, and short-lived leaves for the hosts that need one, renewed by themselves. Runs in the
+ * agent.
  */
 #ifndef HG_LOCAL_CA_H
 #define HG_LOCAL_CA_H
@@ -11,11 +12,14 @@
 #define LOCAL_CA_LEAF_DAYS 7 /* renewed when a third is left */
 
 struct local_ca;
-/* Opens or makes $state/ca/root.crt and root.key (p256, 0600). NULL and a sentence (in a) in *err. */
+/* Opens or makes $state/ca/root.crt and root.key (p256, 0600). NULL and a sentence (in a) in *err.
+ */
 struct local_ca *local_ca_open(struct arena *a, const char *state, const char **err);
 void local_ca_close(struct local_ca **ca);
-/* PEM leaf + key in one text, from $state/certs/local/HOST when still good, else made and stored there. */
-const char *local_ca_leaf(struct local_ca *ca, struct arena *a, struct str host, struct str *pem, int64_t *not_after) MUST_USE;
+/* PEM leaf + key in one text, from $state/certs/local/HOST when still good, else made and stored
+ * there. */
+const char *local_ca_leaf(struct local_ca *ca, struct arena *a, struct str host, struct str *pem,
+                          int64_t *not_after) MUST_USE;
 /* When the leaf should be made anew: wall clock seconds. */
 int64_t local_ca_renew_at(int64_t not_before, int64_t not_after);
 

@@ -23,8 +23,9 @@
 #define CIPHERS_13 "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 #define GROUPS     "X25519:P-256"
 
-/* A ticket's life; the master keeps a key for at least as long. */
-#define SESSION_SECONDS (12 * 3600)
+/* A ticket's life. The master turns the keys as often, and the one before is kept: none dies early.
+ */
+#define SESSION_SECONDS (8 * 3600)
 
 /* What is spoken inside, best first (RFC 7301). HTTP/2 will be a line here. */
 static const struct {
@@ -303,9 +304,10 @@ bool tls_conn_serves(const struct tls_conn *c, struct str host)
 {
     char mem[TLS_HOST_MAX + 1];
     struct str name;
-    if (!c->cert || tls_host_canonical(host, mem, &name) == TLS_HOST_BAD)
+    bool none = host.n == 0; /* HTTP/1.0: what "*" serves */
+    if (!c->cert || (tls_host_canonical(host, mem, &name) == TLS_HOST_BAD && !none))
         return false;
-    if (c->sni[0] && str_eq(name, str_of(c->sni)))
+    if (!none && str_eq(name, str_of(c->sni)))
         return true; /* the handshake was for this very name */
     struct tls_choice choice = tls_names_choose(c->names, name);
     if (!choice.cert || choice.min_version > c->version)

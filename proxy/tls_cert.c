@@ -375,11 +375,14 @@ bool tls_cert_covers(const struct tls_cert *c, struct str host)
 {
     char mem[TLS_HOST_MAX + 1];
     struct str want;
-    enum tls_host_kind kind = tls_host_canonical(host, mem, &want);
-    if (kind == TLS_HOST_BAD)
+    bool wild = str_starts(host, STR("*."));
+    enum tls_host_kind kind = tls_host_canonical(str_sub(host, wild ? 2 : 0, host.n), mem, &want);
+    if (kind == TLS_HOST_BAD || (wild && kind != TLS_HOST_DNS))
         return false;
     for (unsigned i = 0; i < c->n_names; i++) {
-        if (kind == TLS_HOST_IP ? str_eq(c->names[i], want) : name_covers(c->names[i], want))
+        struct str name = c->names[i];
+        bool same_wild = str_starts(name, STR("*.")) && str_eq(str_sub(name, 2, name.n), want);
+        if (wild ? same_wild : kind == TLS_HOST_IP ? str_eq(name, want) : name_covers(name, want))
             return true;
     }
     return false;

@@ -240,6 +240,8 @@ static void star_takes_the_rest(void **state UNUSED)
         pair_init(&p, n, cases[i].sni);
         assert_true(pair_run(&p));
         presented(&p, &certs[cases[i].cert]);
+        /* A request of HTTP/1.0 without Host means this site. */
+        assert_int_equal(tls_conn_serves(&p.conn, STR_NULL), cases[i].cert == CERT_B);
         pair_fini(&p);
     }
     tls_names_free(&n);

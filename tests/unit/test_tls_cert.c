@@ -165,12 +165,14 @@ static void coverage(void **state UNUSED)
         const char *host;
         bool covered;
     } cases[] = {
-        {"a.test", true},     {"A.TEST", true},    {"a.test.", true},    {"b.test", false},
-        {"w.test", false},    {"b.w.test", true},  {"B.W.test", true},   {"a.b.w.test", false},
-        {".w.test", false},   {"*.w.test", false}, {"127.0.0.1", true},  {"127.0.0.2", false},
-        {"::1", true},        {"[::1]", true},     {"[0:0::0:1]", true}, {"::2", false},
-        {"xa.p.test", false}, {"", false},         {"a.test/", false},   {"a..test", false},
-        {"1.0.0.127", false}, {"test", false},     {"a.test..", false},  {"[a.test", false},
+        {"a.test", true},     {"A.TEST", true},      {"a.test.", true},      {"b.test", false},
+        {"w.test", false},    {"b.w.test", true},    {"B.W.test", true},     {"a.b.w.test", false},
+        {".w.test", false},   {"*.w.test", true},    {"127.0.0.1", true},    {"127.0.0.2", false},
+        {"::1", true},        {"[::1]", true},       {"[0:0::0:1]", true},   {"::2", false},
+        {"xa.p.test", false}, {"", false},           {"a.test/", false},     {"a..test", false},
+        {"1.0.0.127", false}, {"test", false},       {"a.test..", false},    {"*.a.test", false},
+        {"*.W.test", true},   {"*.b.w.test", false}, {"*.127.0.0.1", false}, {"*.", false},
+        {"*", false},         {"[a.test", false},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         if (tls_cert_covers(t, str_of(cases[i].host)) != cases[i].covered)
