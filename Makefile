@@ -72,7 +72,7 @@ else
 FLAVOUR_FLAGS := -O2 -g $(HARDEN)
 FLAVOUR_LD    := $(HARDEN_LD)
 endif
-FUZZ_FLAGS    := -O1 -g $(SANITIZE) -fsanitize=fuzzer-no-link -DHG_FUZZ
+FUZZ_FLAGS    := -O1 -g $(SANITIZE) -fsanitize=fuzzer-no-link
 FUZZ_LD       := -fsanitize=fuzzer,address,undefined
 
 CPPFLAGS_ALL = -I. -D_GNU_SOURCE $(pkg_cflags) $(CPPFLAGS)
@@ -99,14 +99,18 @@ UNITS     := $(UNIT_SRC:tests/%.c=$(BUILD)/tests/%)
 FUZZERS   := $(FUZZ_SRC:tests/%.c=$(BUILD)/tests/%)
 BENCHES   := $(BENCH_SRC:tests/%.c=$(BUILD)/tests/%)
 
-.PHONY: all units fuzzers benches man help deps deps-test run test asan fuzz bench lint lint-tidy format \
+.PHONY: all units fuzzers benches man prune help deps deps-test run test asan fuzz bench lint lint-tidy format \
         format-check install uninstall clean ci screenshot
 
 all: $(BUILD)/headgate $(BUILD)/libheadgate.a $(BUILD)/demo-backend
-units: $(UNITS)
-fuzzers: $(FUZZERS)
+units: $(UNITS) prune
+fuzzers: $(FUZZERS) prune
 benches: $(BENCHES)
 man: $(MAN)
+
+# tests/run takes what it finds there: a test whose source is gone must not stay.
+prune:
+	@rm -f $(filter-out $(UNITS) $(FUZZERS),$(wildcard $(BUILD)/tests/unit/* $(BUILD)/tests/fuzz/*))
 
 # ---- rules --------------------------------------------------------------------------------------
 
