@@ -185,49 +185,72 @@ bool http_list_has(struct str list, struct str token)
 /* ---- statuses ---- */
 
 /* The IANA registry's phrases; what RFC 9110 renamed has its new name. */
-#define REASONS(X)                                                                                 \
-    X(100, "Continue")                                                                             \
-    X(101, "Switching Protocols") X(102, "Processing") X(103, "Early Hints") X(200, "OK")          \
-        X(201, "Created") X(202, "Accepted") X(203, "Non-Authoritative Information") X(            \
-            204, "No Content") X(205, "Reset Content") X(206, "Partial Content")                   \
-            X(207, "Multi-Status") X(208, "Already Reported") X(226, "IM Used") X(                 \
-                300, "Multiple Choices") X(301, "Moved Permanently") X(302, "Found")               \
-                X(303, "See Other") X(304, "Not Modified") X(305, "Use Proxy") X(                  \
-                    307, "Temporary Redirect") X(308, "Permanent Redirect") X(400, "Bad Request")  \
-                    X(401, "Unauthorized") X(402, "Payment Required") X(403, "Forbidden") X(       \
-                        404, "Not Found") X(405, "Method Not Allowed") X(406, "Not Acceptable")    \
-                        X(407, "Proxy Authentication Required") X(408, "Request Timeout") X(       \
-                            409, "Conflict") X(410, "Gone") X(411, "Length Required")              \
-                            X(412, "Precondition Failed") X(413, "Content Too Large") X(           \
-                                414, "URI Too Long") X(415, "Unsupported Media Type")              \
-                                X(416, "Range Not Satisfiable") X(417, "Expectation Failed") X(    \
-                                    421, "Misdirected Request") X(422, "Unprocessable Content")    \
-                                    X(423, "Locked") X(424, "Failed Dependency")                   \
-                                        X(425, "Too Early") X(426, "Upgrade Required") X(          \
-                                            428, "Precondition Required") X(429,                   \
-                                                                            "Too Many Requests")   \
-                                            X(431, "Request Header Fields Too Large") X(           \
-                                                451, "Unavailable For Legal Reasons")              \
-                                                X(500, "Internal Server Error") X(                 \
-                                                    501, "Not Implemented") X(502, "Bad Gateway")  \
-                                                    X(503, "Service Unavailable")                  \
-                                                        X(504, "Gateway Timeout") X(               \
-                                                            505, "HTTP Version Not Supported")     \
-                                                            X(506, "Variant Also Negotiates") X(   \
-                                                                507, "Insufficient Storage")       \
-                                                                X(508, "Loop Detected") X(         \
-                                                                    511, "Network Authentication " \
-                                                                         "Required")
-
 struct str http_reason(unsigned status)
 {
-    switch (status) {
-#define X(code, text) \
-    case code:        \
-        return STR(text);
-        REASONS(X)
-#undef X
-    default:
-        return (struct str){"", 0};
-    }
+    static const char *const phrases[] = {
+        [100 - 100] = "Continue",
+        [101 - 100] = "Switching Protocols",
+        [102 - 100] = "Processing",
+        [103 - 100] = "Early Hints",
+        [200 - 100] = "OK",
+        [201 - 100] = "Created",
+        [202 - 100] = "Accepted",
+        [203 - 100] = "Non-Authoritative Information",
+        [204 - 100] = "No Content",
+        [205 - 100] = "Reset Content",
+        [206 - 100] = "Partial Content",
+        [207 - 100] = "Multi-Status",
+        [208 - 100] = "Already Reported",
+        [226 - 100] = "IM Used",
+        [300 - 100] = "Multiple Choices",
+        [301 - 100] = "Moved Permanently",
+        [302 - 100] = "Found",
+        [303 - 100] = "See Other",
+        [304 - 100] = "Not Modified",
+        [305 - 100] = "Use Proxy",
+        [307 - 100] = "Temporary Redirect",
+        [308 - 100] = "Permanent Redirect",
+        [400 - 100] = "Bad Request",
+        [401 - 100] = "Unauthorized",
+        [402 - 100] = "Payment Required",
+        [403 - 100] = "Forbidden",
+        [404 - 100] = "Not Found",
+        [405 - 100] = "Method Not Allowed",
+        [406 - 100] = "Not Acceptable",
+        [407 - 100] = "Proxy Authentication Required",
+        [408 - 100] = "Request Timeout",
+        [409 - 100] = "Conflict",
+        [410 - 100] = "Gone",
+        [411 - 100] = "Length Required",
+        [412 - 100] = "Precondition Failed",
+        [413 - 100] = "Content Too Large",
+        [414 - 100] = "URI Too Long",
+        [415 - 100] = "Unsupported Media Type",
+        [416 - 100] = "Range Not Satisfiable",
+        [417 - 100] = "Expectation Failed",
+        [421 - 100] = "Misdirected Request",
+        [422 - 100] = "Unprocessable Content",
+        [423 - 100] = "Locked",
+        [424 - 100] = "Failed Dependency",
+        [425 - 100] = "Too Early",
+        [426 - 100] = "Upgrade Required",
+        [428 - 100] = "Precondition Required",
+        [429 - 100] = "Too Many Requests",
+        [431 - 100] = "Request Header Fields Too Large",
+        [451 - 100] = "Unavailable For Legal Reasons",
+        [500 - 100] = "Internal Server Error",
+        [501 - 100] = "Not Implemented",
+        [502 - 100] = "Bad Gateway",
+        [503 - 100] = "Service Unavailable",
+        [504 - 100] = "Gateway Timeout",
+        [505 - 100] = "HTTP Version Not Supported",
+        [506 - 100] = "Variant Also Negotiates",
+        [507 - 100] = "Insufficient Storage",
+        [508 - 100] = "Loop Detected",
+        [511 - 100] = "Network Authentication ",
+    };
+    if (status < 100 || status - 100 >= ARRAY_LEN(phrases))
+        return STR("");
+    const char *phrase = phrases[status - 100];
+    return phrase ? str_of(phrase) : STR("");
 }

@@ -24,8 +24,7 @@ static const struct template templates[] = {
     {"browser",
      "GET /assets/main.dart.js?v=20240607 HTTP/1.1\r\nHost: www.example.org\r\n",
      {"Connection: keep-alive",
-      "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
-      "Chrome/126.0.0.0 Safari/537.36",
+      "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:127.0) Gecko/20100101 Firefox/127.0",
       "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*",
       "Referer: https://www.example.org/start/overview/of/all",
       "Accept-Encoding: gzip, deflate, br, zstd",
