@@ -17,12 +17,12 @@ void arena_free(struct arena **a); /* sets *a to NULL; fine on NULL */
 void arena_reset(struct arena *a);
 void *arena_alloc(struct arena *a, size_t n);  /* 16-byte aligned, not zeroed */
 void *arena_zalloc(struct arena *a, size_t n); /* zeroed */
-#define arena_znew(a, type)        ((type *)arena_zalloc(a, sizeof(type)))
-#define arena_zarray(a, type, n)   ((type *)arena_zalloc_array(a, sizeof(type), n))
+#define arena_znew(a, type)      ((type *)arena_zalloc(a, sizeof(type)))
+#define arena_zarray(a, type, n) ((type *)arena_zalloc_array(a, sizeof(type), n))
 void *arena_zalloc_array(struct arena *a, size_t size, size_t n); /* checked multiplication */
-struct str arena_str(struct arena *a, struct str s);              /* a copy, NUL-terminated behind its end */
-const char *arena_strz(struct arena *a, struct str s);            /* the same as a C string */
+struct str arena_str(struct arena *a, struct str s);   /* a copy, NUL-terminated behind its end */
+const char *arena_strz(struct arena *a, struct str s); /* the same as a C string */
 struct str arena_fmt(struct arena *a, const char *fmt, ...) PRINTF(2, 3); /* NUL-terminated too */
-size_t arena_used(const struct arena *a);                         /* bytes held from the system */
+size_t arena_used(const struct arena *a); /* bytes held from the system */
 
 #endif

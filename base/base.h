@@ -16,24 +16,24 @@
 #include <string.h>
 #include <sys/types.h>
 
-#define HG_VERSION "0.1.0"
+#define HG_VERSION                    "0.1.0"
 
-#define MUST_USE      __attribute__((warn_unused_result))
-#define PRINTF(f, a)  __attribute__((format(printf, f, a)))
-#define NORETURN      __attribute__((noreturn))
-#define UNUSED        __attribute__((unused))
-#define likely(x)     __builtin_expect(!!(x), 1)
-#define unlikely(x)   __builtin_expect(!!(x), 0)
-#define ARRAY_LEN(a)  (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)     ((a) < (b) ? (a) : (b))
-#define MAX(a, b)     ((a) > (b) ? (a) : (b))
-#define container_of(p, type, member) ((type *)(void *)((char *)(p) - offsetof(type, member)))
+#define MUST_USE                      __attribute__((warn_unused_result))
+#define PRINTF(f, a)                  __attribute__((format(printf, f, a)))
+#define NORETURN                      __attribute__((noreturn))
+#define UNUSED                        __attribute__((unused))
+#define likely(x)                     __builtin_expect(!!(x), 1)
+#define unlikely(x)                   __builtin_expect(!!(x), 0)
+#define ARRAY_LEN(a)                  (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)                     ((a) < (b) ? (a) : (b))
+#define MAX(a, b)                     ((a) > (b) ? (a) : (b))
+#define container_of(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
 /*
  * A bug ends the process, in production too: a worker that goes on with broken state is worse than
  * one that is restarted. The last words go to the log (see log_set_last_words) and to stderr.
  */
-#define ASSERT(x)     (likely(x) ? (void)0 : base_die(__FILE__, __LINE__, #x))
+#define ASSERT(x) (likely(x) ? (void)0 : base_die(__FILE__, __LINE__, #x))
 NORETURN void base_die(const char *file, int line, const char *what);
 
 /*
@@ -54,10 +54,10 @@ struct str {
     const char *p;
     size_t n;
 };
-#define STR(lit)      ((struct str){(lit), sizeof(lit) - 1})
-#define STR_NULL      ((struct str){NULL, 0})
-#define STR_FMT       "%.*s"
-#define STR_ARG(s)    (int)MIN((s).n, (size_t)INT32_MAX), (s).p ? (s).p : ""
+#define STR(lit)   ((struct str){(lit), sizeof(lit) - 1})
+#define STR_NULL   ((struct str){NULL, 0})
+#define STR_FMT    "%.*s"
+#define STR_ARG(s) (int)MIN((s).n, (size_t)INT32_MAX), (s).p ? (s).p : ""
 
 static inline struct str str_of(const char *z)
 {
@@ -67,7 +67,7 @@ static inline bool str_eq(struct str a, struct str b)
 {
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
-bool str_ieq(struct str a, struct str b);      /* ASCII case only */
+bool str_ieq(struct str a, struct str b); /* ASCII case only */
 bool str_istarts(struct str s, struct str prefix);
 bool str_iends(struct str s, struct str suffix);
 static inline bool str_starts(struct str s, struct str prefix)
@@ -76,7 +76,8 @@ static inline bool str_starts(struct str s, struct str prefix)
 }
 static inline bool str_ends(struct str s, struct str suffix)
 {
-    return s.n >= suffix.n && (suffix.n == 0 || memcmp(s.p + s.n - suffix.n, suffix.p, suffix.n) == 0);
+    return s.n >= suffix.n &&
+           (suffix.n == 0 || memcmp(s.p + s.n - suffix.n, suffix.p, suffix.n) == 0);
 }
 /* [from, to) of s, clamped to it. */
 static inline struct str str_sub(struct str s, size_t from, size_t to)
@@ -91,7 +92,7 @@ static inline size_t str_chr(struct str s, char c)
     const char *at = s.n ? memchr(s.p, c, s.n) : NULL;
     return at ? (size_t)(at - s.p) : s.n;
 }
-struct str str_trim(struct str s);             /* without spaces and tabs at both ends (RFC 9110 OWS) */
+struct str str_trim(struct str s); /* without spaces and tabs at both ends (RFC 9110 OWS) */
 /* Takes the next piece of *rest up to sep; false when nothing is left. Pieces may be empty. */
 bool str_split(struct str *rest, char sep, struct str *piece);
 /* Decimal digits only, whole string, no sign, checked: false for anything else. */
@@ -103,10 +104,10 @@ static inline char ascii_lower(char c)
 
 /* ---- string building that cannot overflow: writes stop at the end and are remembered ---- */
 struct out {
-    char *p;     /* caller's memory */
-    size_t n;    /* bytes written */
+    char *p;  /* caller's memory */
+    size_t n; /* bytes written */
     size_t cap;
-    bool over;   /* something did not fit: the content is not to be used */
+    bool over; /* something did not fit: the content is not to be used */
 };
 static inline struct out out_on(void *mem, size_t cap)
 {
@@ -134,8 +135,8 @@ static inline void out_char(struct out *o, char c)
 void out_u64(struct out *o, uint64_t v);
 void out_hex(struct out *o, uint64_t v, unsigned digits);
 void out_fmt(struct out *o, const char *fmt, ...) PRINTF(2, 3); /* cold paths only */
-void out_json(struct out *o, struct str s);                     /* with the quotes; bad UTF-8 becomes U+FFFD */
-void out_html(struct out *o, struct str s);                     /* & < > " ' escaped */
+void out_json(struct out *o, struct str s); /* with the quotes; bad UTF-8 becomes U+FFFD */
+void out_html(struct out *o, struct str s); /* & < > " ' escaped */
 static inline struct str out_done(const struct out *o)
 {
     return (struct str){o->p, o->n};
@@ -180,15 +181,14 @@ static inline void list_remove(struct list *l)
     }
     l->next = l->prev = l;
 }
-#define LIST_EACH(head, it) \
-    for (struct list *it = (head)->next; it != (head); it = it->next)
-#define LIST_EACH_SAFE(head, it) \
+#define LIST_EACH(head, it) for (struct list *it = (head)->next; it != (head); it = it->next)
+#define LIST_EACH_SAFE(head, it)                                              \
     for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
          it = it##_next, it##_next = it->next)
 
 /* ---- time and randomness ---- */
-uint64_t now_ms(void);        /* CLOCK_MONOTONIC; in a loop prefer loop_now_ms() */
-int64_t wall_s(void);         /* seconds since 1970 */
+uint64_t now_ms(void);                /* CLOCK_MONOTONIC; in a loop prefer loop_now_ms() */
+int64_t wall_s(void);                 /* seconds since 1970 */
 void random_bytes(void *p, size_t n); /* getrandom; dies when the kernel has none */
 
 #endif

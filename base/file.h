@@ -13,11 +13,14 @@
  */
 /* Whole file, NUL-terminated behind its end, at most `max` bytes, regular files only. */
 const char *file_read(struct arena *a, const char *path, size_t max, struct str *out) MUST_USE;
-/* Written beside, fsynced, renamed over `path`, parent fsynced. Mode as given whatever the umask. */
+/* Written beside, fsynced, renamed over `path`, parent fsynced. Mode as given whatever the umask.
+ */
 const char *file_write(struct arena *a, const char *path, struct str data, mode_t mode) MUST_USE;
 /* Each missing folder of path; the last one gets mode and, when root and uid != -1, the owner. */
-const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t uid, gid_t gid) MUST_USE;
-/* The sentence for errno `err` on `path`: who cannot do `verb` ("read", "write", "enter") and why. */
+const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t uid,
+                        gid_t gid) MUST_USE;
+/* The sentence for errno `err` on `path`: who cannot do `verb` ("read", "write", "enter") and why.
+ */
 const char *file_error(struct arena *a, int err, const char *verb, const char *path);
 /* `path` made absolute against `dir` (absolute), "." and ".." folded, no symlinks resolved. */
 struct str file_resolve(struct arena *a, struct str dir, struct str path);

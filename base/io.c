@@ -144,6 +144,7 @@ static bool tls_handshake(struct io *io)
         io_want_flush(io);
     if (rc == 1) {
         io->state = IO_OPEN;
+        io_want_flush(io); /* somebody may wait for on_drain already */
         if (io->ops->on_open)
             io->ops->on_open(io);
         return io->state == IO_OPEN;
@@ -227,6 +228,7 @@ void io_resume(struct io *io, enum io_pause why)
 static void tls_write(struct io *io, const void *p, size_t n)
 {
     const char *at = p;
+    ASSERT(io->state == IO_OPEN); /* before the handshake is done there is nobody to write to */
     while (n) {
         size_t record = io->burst < BURST_SMALL ? RECORD_SMALL : RECORD_FULL;
         size_t some = MIN(n, record);
@@ -395,7 +397,7 @@ static void write_account(struct io *io, size_t n)
 
 static void gather_add(struct io *io, const char *p, size_t n)
 {
-    ASSERT(io->state == IO_OPEN); /* before the handshake is done there is nobody to write to */
+    ASSERT(io->state == IO_OPEN);
     while (n) {
         if (!io->gather)
             io->gather = slab_new(SLAB_SMALL);
@@ -477,6 +479,8 @@ void io_start_tls(struct io *io, SSL *ssl)
     BIO_set_init(b, 1);
     SSL_set_bio(ssl, b, b);
     io->ssl = ssl;
+    /* A client speaks first: its handshake begins with the connect's end. */
+    ASSERT(SSL_is_server(ssl) || io->state == IO_CONNECTING);
     if (io->state == IO_OPEN)
         io->state = IO_HANDSHAKE;
 }
@@ -494,6 +498,8 @@ void io_connect(struct io *io, const struct sockaddr *addr, socklen_t len, const
     io->state = IO_CONNECTING;
     io->last_in = io->last_out = loop_now_ms();
     io->fd = socket(addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    event_assign(&io->ev_read, loop_base(), io->fd, EV_READ | EV_PERSIST, on_readable, io);
+    event_assign(&io->ev_write, loop_base(), io->fd, EV_WRITE | EV_PERSIST, on_writable, io);
     if (io->fd >= 0 && addr->sa_family != AF_UNIX)
         setsockopt(io->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     /* EAGAIN from a Unix socket: the backend's queue is full, nothing is under way. */
@@ -502,8 +508,6 @@ void io_connect(struct io *io, const struct sockaddr *addr, socklen_t len, const
         loop_at_turn_end(&io->flush, on_connect_failed);
         return;
     }
-    event_assign(&io->ev_read, loop_base(), io->fd, EV_READ | EV_PERSIST, on_readable, io);
-    event_assign(&io->ev_write, loop_base(), io->fd, EV_WRITE | EV_PERSIST, on_writable, io);
     write_start(io);
 }
 
@@ -511,10 +515,10 @@ static void io_fail(struct io *io, const char *err)
 {
     if (io->state == IO_CLOSED)
         return;
-    io->error = err;
     /* An alert that explains the failure goes out before the owner closes. */
-    if (io->ssl && io->out.bytes && io->state == IO_HANDSHAKE && io->fd >= 0)
+    if (io->ssl && io->out.bytes && !io->error && io->state >= IO_HANDSHAKE)
         out_send(io);
+    io->error = err;
     read_stop(io);
     write_stop(io);
     turn_task_cancel(&io->flush);

@@ -14,8 +14,9 @@
 #include "base/loop.h"
 #include "base/slab.h"
 
-#define IO_READ_MAX  SLAB_LARGE
-#define IO_TURN_MAX  (64 * 1024) /* plaintext a connection emits a turn before others have theirs */
+#define IO_READ_MAX SLAB_LARGE
+#define IO_TURN_MAX (64 * 1024) /* plaintext a connection emits a turn before others have theirs \
+                                 */
 
 enum io_state { IO_CLOSED, IO_CONNECTING, IO_HANDSHAKE, IO_OPEN };
 enum io_pause { IO_PAUSE_PEER = 1, IO_PAUSE_REQUEST = 2, IO_PAUSE_BUDGET = 4, IO_PAUSE_HOLD = 8 };
@@ -25,33 +26,33 @@ struct io;
 struct io_ops {
     void (*on_open)(struct io *);                    /* connected, handshake done; NULL is fine */
     void (*on_read)(struct io *, struct slice data); /* plaintext; never empty */
-    void (*on_eof)(struct io *);                     /* FIN after whole TLS records, or close_notify */
-    void (*on_drain)(struct io *);                   /* once after io_want_drain: the queue is empty */
-    void (*on_error)(struct io *, const char *err);  /* dead; io_close() it */
+    void (*on_eof)(struct io *);   /* FIN after whole TLS records, or close_notify */
+    void (*on_drain)(struct io *); /* once after io_want_drain: the queue is empty */
+    void (*on_error)(struct io *, const char *err); /* dead; io_close() it */
 };
 
 /* Embedded in its owner; zero it before io_init. */
 struct io {
     const struct io_ops *ops;
-    SSL *ssl;                 /* NULL: plain */
+    SSL *ssl; /* NULL: plain */
     int fd;
     enum io_state state;
-    unsigned paused;          /* bits of enum io_pause */
-    bool reading;             /* the READ event is added */
-    bool writing;             /* the WRITE event is added */
+    unsigned paused; /* bits of enum io_pause */
+    bool reading;    /* the READ event is added */
+    bool writing;    /* the WRITE event is added */
     bool drain_wanted;
-    bool shut;                /* io_shutdown was called: FIN after the queue */
+    bool shut; /* io_shutdown was called: FIN after the queue */
     bool fin_sent;
     bool eof_seen;
     bool error_pending;
     struct event ev_read, ev_write;
     struct turn_task flush;
-    struct sliceq out;        /* bytes for the wire (ciphertext with TLS) */
-    struct slab *gather;      /* TLS: plaintext of this turn, not yet a record */
-    size_t burst;             /* plaintext since the last idle second: sizes TLS records */
-    size_t turn_out;          /* plaintext of the turn `turn` */
+    struct sliceq out;   /* bytes for the wire (ciphertext with TLS) */
+    struct slab *gather; /* TLS: plaintext of this turn, not yet a record */
+    size_t burst;        /* plaintext since the last idle second: sizes TLS records */
+    size_t turn_out;     /* plaintext of the turn `turn` */
     uint64_t turn;
-    uint64_t last_in, last_out; /* loop_now_ms of the last progress, for gap timeouts */
+    uint64_t last_in, last_out;   /* loop_now_ms of the last progress, for gap timeouts */
     uint64_t bytes_in, bytes_out; /* on the wire */
     const char *error;
 };
@@ -61,7 +62,8 @@ void io_init(struct io *io, int fd, const struct io_ops *ops);
 /* Takes the SSL (server or client method chosen by the caller) and does the handshake first. */
 void io_start_tls(struct io *io, SSL *ssl);
 /* Non-blocking connect; on_open or on_error follows, never from inside this call. */
-void io_connect(struct io *io, const struct sockaddr *addr, socklen_t len, const struct io_ops *ops);
+void io_connect(struct io *io, const struct sockaddr *addr, socklen_t len,
+                const struct io_ops *ops);
 /* Queues bytes; sent at the end of the turn. Never fails: errors come by on_error. */
 void io_write(struct io *io, const void *p, size_t n);
 /* The same; a slice of 4 KiB or more is kept (plain) or encrypted in place (TLS), not copied. */

@@ -17,11 +17,11 @@ void loop_init(void);               /* once a process, after any fork */
 struct event_base *loop_base(void); /* for struct event users: event_assign(ev, loop_base(), …) */
 void loop_run(void);                /* returns after loop_stop */
 void loop_stop(void);
-void loop_fini(void);               /* frees what waits and the base: for tests and orderly ends */
-uint64_t loop_now_ms(void);         /* monotonic, of this turn */
-uint64_t loop_turn(void);           /* number of this turn */
-int64_t loop_wall_s(void);          /* wall clock, of this turn */
-struct str loop_http_date(void);    /* "Sun, 06 Nov 1994 08:49:37 GMT" of this turn (RFC 9110 5.6.7) */
+void loop_fini(void);            /* frees what waits and the base: for tests and orderly ends */
+uint64_t loop_now_ms(void);      /* monotonic, of this turn */
+uint64_t loop_turn(void);        /* number of this turn */
+int64_t loop_wall_s(void);       /* wall clock, of this turn */
+struct str loop_http_date(void); /* "Sun, 06 Nov 1994 08:49:37 GMT" of this turn (RFC 9110 5.6.7) */
 
 /*
  * A deadline on the wheel: fires once, never early, at most ~100 ms late. Setting one that is

@@ -17,54 +17,99 @@
  * name, number (never reused), fixed struct, most tail bytes, descriptors
  * M→W, M→A: master to worker, to agent; W→M, A→M: back.
  */
-#define MSG_TABLE(X) \
-    X(HELLO,          1, struct msg_hello,     0, 0)            /* first, both ways */ \
-    X(SETUP,          2, struct msg_setup,     MSG_TAIL_MAX, 1) /* M→W,A: slot; fd: stats */ \
-    X(ROOT,           3, struct msg_root,      4096, 1)         /* M→W: an opened static root; tail: its path */ \
-    X(CONFIG,         4, struct msg_generation, 0, 1)           /* M→W,A: sealed memfd, the bundle */ \
-    X(CONFIG_DONE,    5, struct msg_done,      4096, 0)         /* W,A→M: in use, or the error in the tail */ \
-    X(LISTENER,       6, struct msg_listener,  256, 1)          /* M→W: accept here; tail: its address */ \
-    X(LISTENER_DROP,  7, struct msg_listener,  0, 0)            /* M→W: stop accepting there, close */ \
-    X(LISTENER_DROPPED, 8, struct msg_listener, 0, 0)           /* W→M: done */ \
-    X(READY,          9, struct msg_empty,     0, 0)            /* W,A→M: serving */ \
-    X(INSTANCE,      10, struct msg_instance,  512, 0)          /* M→W: tail: "channel/service" NUL "address" NUL */ \
-    X(INSTANCE_GONE, 11, struct msg_instance_gone, 0, 0)        /* M→W: frozen for ever */ \
-    X(DRAIN,         12, struct msg_drain,     0, 0)            /* M→W: frozen for ever: finish, then exit */ \
-    X(HOLD,          13, struct msg_hold,      256, 0)          /* M→W: tail: service; on: requests wait */ \
-    X(HELD,          14, struct msg_hold,      256, 0)          /* W→M: none is in flight any more */ \
-    X(PREPARE,       15, struct msg_prepare,   256, 0)          /* M→W: a release generation is reachable */ \
-    X(PREPARED,      16, struct msg_prepare,   256, 0)          \
-    X(COMMIT,        17, struct msg_prepare,   256, 0)          /* M→W: it is current */ \
-    X(COMMITTED,     18, struct msg_prepare,   256, 0)          \
-    X(TICKET_KEYS,   19, struct msg_ticket_keys, 0, 0)          /* M→W: previous, current, next */ \
-    X(CERT,          20, struct msg_cert,      4096, 1)         /* A→M→W: fd: PEM chain and key; tail: host */ \
-    X(CERTS_DONE,    21, struct msg_done,      4096, 0)         /* A→M: all certificates at hand were sent */ \
-    X(CHALLENGE,     22, struct msg_empty,     4096, 0)         /* A→M→W: ACME challenge (named, not yet sent) */ \
-    X(HASH,          23, struct msg_empty,     4096, 0)         /* W→M→A: password check (named, not yet sent) */ \
-    X(LOG_REOPEN,    24, struct msg_empty,     0, 0)            /* M→W: open the access log again; fd by ACCESS_LOG */ \
-    X(ACCESS_LOG,    25, struct msg_empty,     4096, 1)         /* M→W: where access lines go; tail: path */ \
-    X(DEMAND,        26, struct msg_empty,     256, 0)          /* W→M: requests wait for a service: tail */ \
-    X(TLS_FILES,     27, struct msg_generation, 0, 1)           /* M→W: tls.certificates were read again: a new bundle */
+#define MSG_TABLE(X)                                                                                  \
+    X(HELLO, 1, struct msg_hello, 0, 0)            /* first, both ways */                             \
+    X(SETUP, 2, struct msg_setup, MSG_TAIL_MAX, 1) /* M→W,A: slot; fd: stats */                     \
+    X(ROOT, 3, struct msg_root, 4096, 1)        /* M→W: an opened static root; tail: its path */    \
+    X(CONFIG, 4, struct msg_generation, 0, 1)   /* M→W,A: sealed memfd, the bundle */               \
+    X(CONFIG_DONE, 5, struct msg_done, 4096, 0) /* W,A→M: in use, or the error in the tail */       \
+    X(LISTENER, 6, struct msg_listener, 256, 1) /* M→W: accept here; tail: its address */           \
+    X(LISTENER_DROP, 7, struct msg_listener, 0, 0)    /* M→W: stop accepting there, close */        \
+    X(LISTENER_DROPPED, 8, struct msg_listener, 0, 0) /* W→M: done */                               \
+    X(READY, 9, struct msg_empty, 0, 0)               /* W,A→M: serving */                          \
+    X(INSTANCE, 10, struct msg_instance, 512,                                                         \
+      0) /* M→W: tail: "channel/service" NUL "address" NUL */                                       \
+    X(INSTANCE_GONE, 11, struct msg_instance_gone, 0, 0) /* M→W: frozen for ever */                 \
+    X(DRAIN, 12, struct msg_drain, 0, 0)       /* M→W: frozen for ever: finish, then exit */        \
+    X(HOLD, 13, struct msg_hold, 256, 0)       /* M→W: tail: service; on: requests wait */          \
+    X(HELD, 14, struct msg_hold, 256, 0)       /* W→M: none is in flight any more */                \
+    X(PREPARE, 15, struct msg_prepare, 256, 0) /* M→W: a release generation is reachable */         \
+    X(PREPARED, 16, struct msg_prepare, 256, 0)                                                       \
+    X(COMMIT, 17, struct msg_prepare, 256, 0) /* M→W: it is current */                              \
+    X(COMMITTED, 18, struct msg_prepare, 256, 0)                                                      \
+    X(TICKET_KEYS, 19, struct msg_ticket_keys, 0, 0) /* M→W: previous, current, next */             \
+    X(CERT, 20, struct msg_cert, 4096, 1)       /* A→M→W: fd: PEM chain and key; tail: host */    \
+    X(CERTS_DONE, 21, struct msg_done, 4096, 0) /* A→M: all certificates at hand were sent */       \
+    X(CHALLENGE, 22, struct msg_empty, 4096, 0) /* A→M→W: ACME challenge (named, not yet sent) */ \
+    X(HASH, 23, struct msg_empty, 4096, 0) /* W→M→A: password check (named, not yet sent) */      \
+    X(LOG_REOPEN, 24, struct msg_empty, 0,                                                            \
+      0) /* M→W: open the access log again; fd by ACCESS_LOG */                                     \
+    X(ACCESS_LOG, 25, struct msg_empty, 4096, 1) /* M→W: where access lines go; tail: path */       \
+    X(DEMAND, 26, struct msg_empty, 256, 0)      /* W→M: requests wait for a service: tail */       \
+    X(TLS_FILES, 27, struct msg_generation, 0,                                                        \
+      1) /* M→W: tls.certificates were read again: a new bundle */
 
 enum msg_role { ROLE_MASTER = 1, ROLE_WORKER = 2, ROLE_AGENT = 3 };
-enum instance_state { INSTANCE_STARTING = 1, INSTANCE_READY = 2, INSTANCE_DRAINING = 3, INSTANCE_HELD = 4 };
+enum instance_state {
+    INSTANCE_STARTING = 1,
+    INSTANCE_READY = 2,
+    INSTANCE_DRAINING = 3,
+    INSTANCE_HELD = 4
+};
 enum listener_kind { LISTENER_HTTP = 1, LISTENER_HTTPS = 2 };
 
-struct msg_empty { uint32_t zero; };
-struct msg_hello { uint32_t version, role, slot, pid; };
-struct msg_setup { uint32_t slot, workers; };
-struct msg_root { uint64_t generation; uint32_t index, zero; };
-struct msg_generation { uint64_t generation; };
-struct msg_done { uint64_t generation; uint32_t ok, zero; };
-struct msg_listener { uint32_t id, slot, kind, lent; }; /* id: the address; slot: whose; lent: not the worker's own */
-struct msg_instance { uint64_t id; uint32_t state, conf_index; }; /* id: unique for the master's life */
-struct msg_instance_gone { uint64_t id; };
-struct msg_drain { uint32_t timeout_ms, zero; };
-struct msg_hold { uint32_t on, in_flight; };
-struct msg_prepare { uint64_t generation; uint32_t channel, zero; };
-struct msg_ticket_key { uint8_t name[16], aes[32], hmac[32]; };
-struct msg_ticket_keys { uint64_t epoch; struct msg_ticket_key previous, current, next; };
-struct msg_cert { uint8_t digest[32]; uint64_t not_after; uint32_t issuer, zero; };
+struct msg_empty {
+    uint32_t zero;
+};
+struct msg_hello {
+    uint32_t version, role, slot, pid;
+};
+struct msg_setup {
+    uint32_t slot, workers;
+};
+struct msg_root {
+    uint64_t generation;
+    uint32_t index, zero;
+};
+struct msg_generation {
+    uint64_t generation;
+};
+struct msg_done {
+    uint64_t generation;
+    uint32_t ok, zero;
+};
+struct msg_listener {
+    uint32_t id, slot, kind, lent;
+}; /* id: the address; slot: whose; lent: not the worker's own */
+struct msg_instance {
+    uint64_t id;
+    uint32_t state, conf_index;
+}; /* id: unique for the master's life */
+struct msg_instance_gone {
+    uint64_t id;
+};
+struct msg_drain {
+    uint32_t timeout_ms, zero;
+};
+struct msg_hold {
+    uint32_t on, in_flight;
+};
+struct msg_prepare {
+    uint64_t generation;
+    uint32_t channel, zero;
+};
+struct msg_ticket_key {
+    uint8_t name[16], aes[32], hmac[32];
+};
+struct msg_ticket_keys {
+    uint64_t epoch;
+    struct msg_ticket_key previous, current, next;
+};
+struct msg_cert {
+    uint8_t digest[32];
+    uint64_t not_after;
+    uint32_t issuer, zero;
+};
 
 enum msg_type {
 #define X(name, number, type, tail, fds) MSG_##name = number,
@@ -77,7 +122,7 @@ struct msg {
     enum msg_type type;
     const void *fixed; /* the struct of the table */
     struct str tail;
-    int fd;            /* -1 when none */
+    int fd; /* -1 when none */
 };
 
 struct msg_peer;
@@ -85,7 +130,8 @@ struct msg_peer;
 struct msg_peer *msg_peer_new(int fd, void *ctx, void (*on_msg)(void *ctx, struct msg *m),
                               void (*on_gone)(void *ctx, const char *why));
 void msg_peer_close(struct msg_peer **p);
-/* Queued when the socket is full; order is kept. fd (or -1) is duplicated, the caller keeps its own. */
+/* Queued when the socket is full; order is kept. fd (or -1) is duplicated, the caller keeps its
+ * own. */
 void msg_send(struct msg_peer *p, enum msg_type type, const void *fixed, struct str tail, int fd);
 /* A pair of sockets, both close-on-exec and non-blocking. */
 const char *msg_pair(int fds[2]) MUST_USE;

@@ -8,18 +8,18 @@
 #include "base/arena.h"
 
 struct proc_spec {
-    const char *path;        /* program; looked up beforehand, absolute */
-    int exec_fd;             /* opened program (fexecve) or -1 for path */
+    const char *path; /* program; looked up beforehand, absolute */
+    int exec_fd;      /* opened program (fexecve) or -1 for path */
     char *const *argv;
     char *const *envp;
-    const char *cwd;         /* NULL: / */
+    const char *cwd;                    /* NULL: / */
     int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null */
-    const int *keep_fds;     /* become 3, 4, … in this order */
+    const int *keep_fds;                /* become 3, 4, … in this order */
     unsigned n_keep;
-    uid_t uid;               /* (uid_t)-1: as we are */
+    uid_t uid; /* (uid_t)-1: as we are */
     gid_t gid;
-    bool own_group;          /* setsid: stop and kill reach all of it */
-    bool die_with_parent;    /* PR_SET_PDEATHSIG SIGKILL: headgate's own children */
+    bool own_group;       /* setsid: stop and kill reach all of it */
+    bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL: headgate's own children */
     bool no_new_privs;
 };
 
@@ -37,14 +37,15 @@ void proc_signal_group(pid_t pid, int sig);
 /* fork whose child starts with default signal dispositions and an empty mask; as fork(2) else. */
 pid_t proc_fork(void);
 /*
- * Reaps the children that proc_spawn did not start: what a service's daemon left behind comes to the
- * master as subreaper. Those of proc_spawn are left to who started them. Returns how many children
- * there are still, strangers and others.
+ * Reaps the children that proc_spawn did not start: what a service's daemon left behind comes to
+ * the master as subreaper. Those of proc_spawn are left to who started them. Returns how many
+ * children there are still, strangers and others.
  */
 unsigned proc_reap_strangers(void);
 /* Signals the process group of every child, whoever started it: the last resort of a stop. */
 void proc_signal_children(int sig);
-/* Soft RLIMIT_NOFILE up to the hard one, for this process only: proc_spawn gives children the old one. */
+/* Soft RLIMIT_NOFILE up to the hard one, for this process only: proc_spawn gives children the old
+ * one. */
 void proc_raise_nofile(void);
 /* setgroups, setresgid, setresuid to the user for good, empty capability sets, no_new_privs. */
 const char *proc_drop(uid_t uid, gid_t gid) MUST_USE;

@@ -16,7 +16,8 @@ const char *sandbox_worker(const int *root_fds, unsigned n) MUST_USE;
 /* The agent: like a worker, but with threads, datagram sockets and files below its state folder. */
 const char *sandbox_agent(const char *state_dir) MUST_USE;
 
-/* True when the kernel has Landlock: then a worker sees no root but those that it was started with. */
+/* True when the kernel has Landlock: then a worker sees no root but those that it was started with.
+ */
 bool sandbox_has_landlock(void);
 
 #endif

@@ -24,7 +24,8 @@ struct slab {
     uint8_t data[];
 };
 
-struct slab *slab_new(size_t cap); /* refs 1; SLAB_SMALL and SLAB_LARGE are recycled, others malloced */
+struct slab *slab_new(
+    size_t cap); /* refs 1; SLAB_SMALL and SLAB_LARGE are recycled, others malloced */
 static inline struct slab *slab_ref(struct slab *s)
 {
     s->refs++;
@@ -32,11 +33,12 @@ static inline struct slab *slab_ref(struct slab *s)
 }
 void slab_unref(struct slab *s); /* fine on NULL */
 size_t slab_total(void);         /* bytes of all slabs in use, for budgets and metrics */
-void slab_trim(size_t keep);     /* gives free-listed memory above `keep` bytes back to the system */
+void slab_trim(size_t keep); /* gives free-listed memory above `keep` bytes back to the system */
 
 /* Some bytes of a slab. A slice in an argument is borrowed; who keeps it calls slice_keep. */
 struct slice {
-    struct slab *slab; /* NULL: the bytes are borrowed for the call only and must be copied to be kept */
+    struct slab
+        *slab; /* NULL: the bytes are borrowed for the call only and must be copied to be kept */
     const uint8_t *p;
     size_t n;
 };
@@ -54,13 +56,14 @@ struct sliceq {
     size_t bytes;
 };
 void sliceq_push(struct sliceq *q, struct slice s); /* keeps it */
-void sliceq_copy(struct sliceq *q, const void *p, size_t n); /* copies into slabs of its own, filling the last */
+void sliceq_copy(struct sliceq *q, const void *p,
+                 size_t n); /* copies into slabs of its own, filling the last */
 void sliceq_take(struct sliceq *q, struct slice s); /* takes over its reference */
 /* The first up to `max` slices for writev. */
 unsigned sliceq_iov(const struct sliceq *q, struct iovec *v, unsigned max);
 /* The first slice (borrowed), n == 0 when empty. */
 struct slice sliceq_first(const struct sliceq *q);
-void sliceq_consume(struct sliceq *q, size_t n);    /* n <= q->bytes */
-void sliceq_fini(struct sliceq *q);                 /* drops all; q may be used again */
+void sliceq_consume(struct sliceq *q, size_t n); /* n <= q->bytes */
+void sliceq_fini(struct sliceq *q);              /* drops all; q may be used again */
 
 #endif

@@ -8,30 +8,30 @@
 #include "base/base.h"
 
 /* name, kind (counter only grows | gauge), help */
-#define STATS_TABLE(X) \
-    X(connections_total, counter, "client connections accepted") \
-    X(connections, gauge, "client connections open now") \
-    X(connections_h1, gauge, "client connections speaking HTTP/1.1 now") \
-    X(handshakes_full, counter, "full TLS handshakes") \
-    X(handshakes_resumed, counter, "resumed TLS handshakes") \
-    X(handshakes_failed, counter, "TLS handshakes that failed") \
-    X(requests_total, counter, "requests begun") \
-    X(requests, gauge, "requests under way now") \
-    X(answers_2xx, counter, "answers by class of status") \
-    X(answers_3xx, counter, "answers by class of status") \
-    X(answers_4xx, counter, "answers by class of status") \
-    X(answers_5xx, counter, "answers by class of status") \
+#define STATS_TABLE(X)                                                                       \
+    X(connections_total, counter, "client connections accepted")                             \
+    X(connections, gauge, "client connections open now")                                     \
+    X(connections_h1, gauge, "client connections speaking HTTP/1.1 now")                     \
+    X(handshakes_full, counter, "full TLS handshakes")                                       \
+    X(handshakes_resumed, counter, "resumed TLS handshakes")                                 \
+    X(handshakes_failed, counter, "TLS handshakes that failed")                              \
+    X(requests_total, counter, "requests begun")                                             \
+    X(requests, gauge, "requests under way now")                                             \
+    X(answers_2xx, counter, "answers by class of status")                                    \
+    X(answers_3xx, counter, "answers by class of status")                                    \
+    X(answers_4xx, counter, "answers by class of status")                                    \
+    X(answers_5xx, counter, "answers by class of status")                                    \
     X(requests_aborted, counter, "requests whose client or backend went away in the middle") \
-    X(requests_waiting, gauge, "requests that wait for a ready instance now") \
-    X(bytes_in, counter, "bytes read from clients") \
-    X(bytes_out, counter, "bytes written to clients") \
-    X(backend_connects, counter, "connections opened to backends") \
-    X(backend_connect_failures, counter, "connections to backends that failed") \
-    X(backend_connections, gauge, "connections to backends open now") \
-    X(backend_idle, gauge, "kept connections to backends that are idle now") \
-    X(backend_retries, counter, "requests sent again after a stale kept connection") \
-    X(access_dropped, counter, "access log lines dropped because the reader was slow") \
-    X(log_dropped, counter, "log lines dropped because the reader was slow") \
+    X(requests_waiting, gauge, "requests that wait for a ready instance now")                \
+    X(bytes_in, counter, "bytes read from clients")                                          \
+    X(bytes_out, counter, "bytes written to clients")                                        \
+    X(backend_connects, counter, "connections opened to backends")                           \
+    X(backend_connect_failures, counter, "connections to backends that failed")              \
+    X(backend_connections, gauge, "connections to backends open now")                        \
+    X(backend_idle, gauge, "kept connections to backends that are idle now")                 \
+    X(backend_retries, counter, "requests sent again after a stale kept connection")         \
+    X(access_dropped, counter, "access log lines dropped because the reader was slow")       \
+    X(log_dropped, counter, "log lines dropped because the reader was slow")                 \
     X(config_generation, gauge, "generation of the configuration in use")
 
 enum stats_id {
@@ -55,11 +55,11 @@ static inline void stats_add(enum stats_id s, int64_t n)
 #define stats_inc(name) stats_add(STAT_##name, 1)
 #define stats_dec(name) stats_add(STAT_##name, -1)
 
-int stats_create(void);                              /* master: a sealed-size memfd; dies on failure */
+int stats_create(void); /* master: a sealed-size memfd; dies on failure */
 const char *stats_attach(int fd, unsigned slot) MUST_USE; /* maps it, takes the slot */
-int64_t stats_sum(enum stats_id s);                      /* over all slots */
+int64_t stats_sum(enum stats_id s);                       /* over all slots */
 int64_t stats_slot_get(unsigned slot, enum stats_id s);
-void stats_slot_died(unsigned slot);                 /* gauges of a dead process go to zero */
+void stats_slot_died(unsigned slot); /* gauges of a dead process go to zero */
 const char *stats_name(enum stats_id s);
 const char *stats_help(enum stats_id s);
 bool stats_is_gauge(enum stats_id s);
