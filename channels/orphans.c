@@ -92,9 +92,8 @@ static bool seen_all(struct seen_list *l)
     return true;
 }
 
-/* Whether the environment it was started with names the instance; *unreadable when it may not be
- * looked at. */
-static bool env_names(pid_t pid, const char *name, bool *unreadable)
+/* Whether the environment it was started with names the instance. */
+static bool env_names(pid_t pid, const char *name)
 {
     static char buf[64 * 1024];
     char want[256];
@@ -102,9 +101,7 @@ static bool env_names(pid_t pid, const char *name, bool *unreadable)
     out_lit(&o, "HEADGATE_INSTANCE=");
     out_str(&o, str_of(name));
     out_char(&o, '\0');
-    errno = 0;
     ssize_t n = proc_read(pid, "environ", buf, sizeof(buf));
-    *unreadable = n < 0 && (errno == EACCES || errno == EPERM);
     if (n <= 0 || o.over)
         return false;
     struct str all = {buf, (size_t)n}, want_s = out_done(&o);
@@ -131,10 +128,9 @@ static bool belongs(const struct instance *i, const struct seen *p, bool by_uid)
 {
     if (p->pid == i->leader || p->session == i->leader || p->group == i->leader)
         return true;
-    bool unreadable;
-    if (env_names(p->pid, i->name, &unreadable))
+    if (by_uid && i->user.exclusive && runs_as(p->pid, i->user.uid))
         return true;
-    return unreadable && by_uid && i->user.exclusive && runs_as(p->pid, i->user.uid);
+    return env_names(p->pid, i->name);
 }
 
 /* Children of what is ours, and of what is the instance's, until nothing new is found. */

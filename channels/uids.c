@@ -82,8 +82,8 @@ static bool uid_free(const struct conf *c, const struct uid_table *t, uint32_t u
            !getgrgid(uid);
 }
 
-static const char *table_add(struct arena *a, const struct conf *c, const struct uid_table *t,
-                             struct str name, uint32_t *uid)
+static const char *table_add(struct arena *a, const struct conf *c, const char *state,
+                             const struct uid_table *t, struct str name, uint32_t *uid)
 {
     uint64_t u = c->service_uid_first;
     while (u <= c->service_uid_last && !uid_free(c, t, (uint32_t)u))
@@ -98,7 +98,9 @@ static const char *table_add(struct arena *a, const struct conf *c, const struct
     struct str text =
         arena_fmt(a, STR_FMT "%s" STR_FMT " %u\n", STR_ARG(t->text),
                   t->text.n && !str_ends(t->text, STR("\n")) ? "\n" : "", STR_ARG(name), *uid);
-    return file_write(a, t->path, text, 0644);
+    /* Open to pass: each service's own folder lies below. */
+    const char *err = file_mkdirs(a, state, 0711, (uid_t)-1, (gid_t)-1);
+    return err ? err : file_write(a, t->path, text, 0644);
 }
 
 static const char *user_auto(struct arena *a, const struct conf *c, const char *state,
@@ -110,7 +112,7 @@ static const char *user_auto(struct arena *a, const struct conf *c, const char *
     if (!err)
         err = table_find(a, &t, svc->name, &uid);
     if (!err && uid == 0)
-        err = table_add(a, c, &t, svc->name, &uid);
+        err = table_add(a, c, state, &t, svc->name, &uid);
     if (!err && uid == c->uid)
         err = arena_fmt(a, "%s gives it headgate's own user %u; delete that line", t.path, uid).p;
     if (err)
