@@ -123,6 +123,30 @@ static const char *prepare(struct instance *i)
     return err;
 }
 
+static void on_ended(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    instance_ended(arg);
+}
+
+static void watch(struct instance *i, const struct proc *proc)
+{
+    i->proc = *proc;
+    i->leader = proc->pid;
+    i->killed = false;
+    event_assign(&i->ended, loop_base(), proc->pidfd, EV_READ | EV_PERSIST, on_ended, i);
+    event_add(&i->ended, NULL);
+}
+
+void instance_unwatch(struct instance *i)
+{
+    if (i->proc.pidfd >= 0) {
+        event_del(&i->ended);
+        close(i->proc.pidfd);
+    }
+    i->proc = (struct proc){.pidfd = -1};
+}
+
 const char *instance_spawn(struct instance *i)
 {
     static const char *const streams[2] = {"stdout", "stderr"};
@@ -166,9 +190,7 @@ const char *instance_spawn(struct instance *i)
         pipes_close(pipes.read);
         return err;
     }
-    i->proc = proc;
-    i->leader = proc.pid;
-    i->killed = false;
+    watch(i, &proc);
     for (unsigned k = 0; k < 2; k++)
         output_open(&i->out[k], pipes.read[k], i->svc->name, i->id, proc.pid, streams[k]);
     return NULL;
@@ -202,9 +224,7 @@ void instance_release(struct instance *i)
 {
     output_close(&i->out[0]);
     output_close(&i->out[1]);
-    if (i->proc.pid > 0 && i->proc.pidfd >= 0)
-        close(i->proc.pidfd);
-    i->proc = (struct proc){.pidfd = -1};
+    instance_unwatch(i);
     i->leader = 0;
     if (i->socket)
         unlink(i->socket);

@@ -71,9 +71,10 @@ struct instance {
     struct deadline due;
 
     /* the process */
-    const char *name; /* "beta/api-3": $instance */
-    struct proc proc; /* pid 0: none */
-    pid_t leader;     /* pid of this start, kept when it ended: names its session */
+    const char *name;   /* "beta/api-3": $instance */
+    struct proc proc;   /* pid 0: none */
+    struct event ended; /* its pidfd */
+    pid_t leader;       /* pid of this start, kept when it ended: names its session */
     struct service_user user;
     bool killed; /* SIGKILL was sent */
     int wait_status;
@@ -103,6 +104,7 @@ struct instance {
 /* supervise.c */
 void instance_set_url(struct instance *i); /* an instance of a url service is ready as it is */
 void instance_event(struct instance *i, enum inst_event ev);
+void instance_ended(struct instance *i); /* its pidfd says so: reaps it */
 void instance_sweep(struct instance *i); /* kills what is left of it; EV_CLEAN when nothing is */
 
 /* services.c */
@@ -113,6 +115,8 @@ void supervisor_reconcile(struct turn_task *t);
 /* instance.c */
 /* Starts the process; NULL, or what went wrong, in i->run. */
 const char *instance_spawn(struct instance *i) MUST_USE;
+/* The process was reaped: its descriptor goes. */
+void instance_unwatch(struct instance *i);
 /* After the process ended: output, descriptors, the socket's file. */
 void instance_release(struct instance *i);
 /* Lets the workers connect to a Unix socket that a service of another user made. */

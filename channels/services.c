@@ -289,22 +289,6 @@ void supervisor_free(struct supervisor **sp)
     loop_free_later(s->arena, destroy_arena);
 }
 
-bool supervisor_on_exit(struct supervisor *s, pid_t pid, int wait_status)
-{
-    LIST_EACH (&s->services, l) {
-        const struct service *svc = container_of(l, struct service, link);
-        LIST_EACH (&svc->instances, il) {
-            struct instance *i = container_of(il, struct instance, link);
-            if (i->proc.pid != pid || pid <= 0)
-                continue;
-            i->wait_status = wait_status;
-            instance_event(i, EV_EXIT);
-            return true;
-        }
-    }
-    return false;
-}
-
 void supervisor_instance_idle(struct supervisor *s, uint64_t id)
 {
     LIST_EACH (&s->services, l) {

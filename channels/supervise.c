@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -300,14 +301,10 @@ static void act_exit(struct instance *i)
     log_event(asked ? LOG_INFO : LOG_WARN, "instance ended", "service", "%s", i->svc->name,
               "instance", "%" PRIu64, i->id, "pid", "%d", (int)pid, "how", "%s", i->last_exit,
               NULL);
-    if (i->proc.pidfd >= 0)
-        close(i->proc.pidfd);
-    i->proc = (struct proc){.pidfd = -1};
+    instance_unwatch(i);
     if (!asked)
         set_state(i, INST_STOPPING, NULL);
     tell(i, INST_GONE);
-    /* The group outlives its leader; its number cannot be anybody else's while it does. */
-    kill(-i->leader, SIGKILL);
     deadline_set(&i->due, GIVE_UP_MS, on_due);
     i->lost_port = starting && address_lost(i);
     instance_sweep(i);
@@ -336,6 +333,22 @@ void instance_set_url(struct instance *i)
 {
     i->svc->tried = true;
     set_state(i, INST_READY, NULL);
+}
+
+void instance_ended(struct instance *i)
+{
+    /* The group outlives its leader, and must not. While the leader is not reaped, its number is
+     * nobody else's. */
+    kill(-i->leader, SIGKILL);
+    pid_t got = waitpid(i->proc.pid, &i->wait_status, WNOHANG);
+    if (got == 0)
+        return;
+    if (got < 0) {
+        log_error("somebody else waited for an instance, how it ended is not known", "service",
+                  "%s", i->svc->name, "pid", "%d", (int)i->proc.pid);
+        i->wait_status = 0;
+    }
+    instance_event(i, EV_EXIT);
 }
 
 void instance_sweep(struct instance *i)

@@ -1,7 +1,9 @@
 /*
  * supervise.h - supervision of the services' instances, in the master: start, ready, watch, restart
  * with backoff, stop. A table of state × event (supervise.c). Knows no HTTP server and no worker:
- * who wants to know an instance's state gives a listener.
+ * who wants to know an instance's state gives a listener. The processes are watched by pidfd and
+ * reaped here, so nobody else may wait for them; their orphans that come to a master that is
+ * PR_SET_CHILD_SUBREAPER are killed here and reaped there (proc_reap_strangers).
  */
 #ifndef HG_SUPERVISE_H
 #define HG_SUPERVISE_H
@@ -45,11 +47,6 @@ void supervisor_apply(struct supervisor *s, struct conf *c);
 /* Ends everything: signal, wait, kill of the whole groups; then on_all_stopped. */
 void supervisor_stop(struct supervisor *s);
 void supervisor_free(struct supervisor **s);
-/*
- * The master's waitpid got `pid`: true when it was an instance's process. Orphans that an instance
- * left behind and that came to the master (PR_SET_CHILD_SUBREAPER) are false: reap and forget them.
- */
-bool supervisor_on_exit(struct supervisor *s, pid_t pid, int wait_status);
 /* No worker has a request in flight for this draining instance: it is stopped now, not later. */
 void supervisor_instance_idle(struct supervisor *s, uint64_t id);
 /*

@@ -24,6 +24,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/proc.h"
 #include "channels/supervise.h"
 
 #define GUARD_MS 60000
@@ -45,7 +46,6 @@ static unsigned n_told;
 static bool all_stopped;
 static struct supervisor *sup;
 static struct event ev_chld, ev_check;
-static unsigned strangers;
 
 static void on_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
                         const char *addr)
@@ -122,11 +122,8 @@ static bool wait_for(bool (*cond)(const void *), const void *arg)
 
 static void on_chld(evutil_socket_t fd, short what, void *arg)
 {
-    int status;
     (void)fd, (void)what, (void)arg;
-    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
-        if (!sup || !supervisor_on_exit(sup, pid, status))
-            strangers++;
+    proc_reap_strangers(); /* as the master does it */
 }
 
 static bool cond_ready(const void *service)
@@ -305,7 +302,7 @@ static int setup(void **state)
     snprintf(dir, sizeof(dir), "/tmp/hg-supervise-XXXXXX");
     assert_non_null(mkdtemp(dir));
     assert_int_equal(chmod(dir, 0777), 0); /* services of other users leave their pids there */
-    n_told = strangers = 0;
+    n_told = 0;
     all_stopped = false;
     loop_init();
     event_assign(&ev_chld, loop_base(), SIGCHLD, EV_SIGNAL | EV_PERSIST, on_chld, NULL);
@@ -317,11 +314,8 @@ static int setup(void **state)
 /* Zombies of orphans may still be on their way; whoever lives on is a failure. */
 static bool cond_no_child(const void *unused)
 {
-    int status;
     (void)unused;
-    while (waitpid(-1, &status, WNOHANG) > 0)
-        ;
-    return waitpid(-1, &status, WNOHANG) < 0 && errno == ECHILD;
+    return proc_reap_strangers() == 0;
 }
 
 static void remove_tree(void)
