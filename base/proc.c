@@ -135,6 +135,8 @@ pid_t proc_fork(void)
     pid_t pid = fork();
     if (pid != 0) {
         int err = errno;
+        if (pid > 0)
+            owned_add(pid);
         sigprocmask(SIG_SETMASK, &before, NULL);
         errno = err;
         return pid;
@@ -297,7 +299,7 @@ const char *proc_spawn(struct arena *a, const struct proc_spec *spec, struct pro
             ;
         return failure_text(a, spec, &f);
     }
-    owned_add(pid);
+
     out->pid = pid;
     out->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (out->pidfd >= 0)

@@ -37,8 +37,8 @@ void proc_signal_group(pid_t pid, int sig);
 /* fork whose child starts with default signal dispositions and an empty mask; as fork(2) else. */
 pid_t proc_fork(void);
 /*
- * Reaps the children that proc_spawn did not start: what a service's daemon left behind comes to
- * the master as subreaper. Those of proc_spawn are left to who started them. Returns how many
+ * Reaps the children that neither proc_spawn nor proc_fork started: what a service's daemon left behind comes to
+ * the master as subreaper. The others are left to who started them. Returns how many
  * children there are still, strangers and others.
  */
 unsigned proc_reap_strangers(void);

@@ -13,9 +13,10 @@
 #include "proxy/router.h"
 
 #define LINGER_MS 2000 /* for the client to read our last answer and close */
-#define FRESH_MS  2000 /* a draining worker still waits that long for a connection's first request \
-                        */
-#define CHECK_MS 1000  /* how often a deadline that keeps moving is looked at */
+#define FRESH_MS                                                                                  \
+    2000              /* a draining worker still waits that long for a connection's first request \
+                       */
+#define CHECK_MS 1000 /* how often a deadline that keeps moving is looked at */
 
 static struct list clients = {&clients, &clients};
 static unsigned count;

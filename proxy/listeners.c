@@ -8,8 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 
 #define BACKLOG 4096 /* as far as net.core.somaxconn lets it */
@@ -58,6 +61,53 @@ static bool is_any6(const struct conf_addr *addr)
     return IN6_IS_ADDR_UNSPECIFIED(&in6.sin6_addr);
 }
 
+static bool is_unix(const struct conf_addr *addr)
+{
+    return addr->sa.ss_family == AF_UNIX;
+}
+
+static const char *path_of(const struct conf_addr *addr)
+{
+    return ((const struct sockaddr_un *)(const void *)&addr->sa)->sun_path;
+}
+
+/* A socket file that nobody listens at is left over from a server that was killed. */
+static int clear_path(const struct conf_addr *addr)
+{
+    struct stat st;
+    if (lstat(path_of(addr), &st) < 0)
+        return 0; /* bind says what is wrong with the rest of the path */
+    if (!S_ISSOCK(st.st_mode))
+        return EEXIST;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool alive = fd >= 0 && (connect(fd, (const struct sockaddr *)&addr->sa, addr->len) == 0 ||
+                             errno == EAGAIN);
+    if (fd >= 0)
+        close(fd);
+    if (alive)
+        return EADDRINUSE;
+    unlink(path_of(addr));
+    return 0;
+}
+
+/* One queue for all slots: a path can be bound once, so the slots' sockets are the same one. */
+static int bind_unix(struct listener *l)
+{
+    int err = clear_path(&l->addr);
+    if (err)
+        return err;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    mode_t before = umask(0111); /* whoever may enter the folder may connect */
+    bool ok = fd >= 0 && bind(fd, (const struct sockaddr *)&l->addr.sa, l->addr.len) == 0;
+    err = errno;
+    umask(before);
+    if (ok)
+        l->unix_fd = fd;
+    else if (fd >= 0)
+        close(fd);
+    return ok ? 0 : err;
+}
+
 static unsigned port_of(const struct conf_addr *addr)
 {
     struct sockaddr_in in;
@@ -85,14 +135,21 @@ static void fall_back_to_v4(struct listener *l)
 
 static const char *cure(struct arena *a, int err, const struct conf_addr *addr)
 {
+    if (is_unix(addr)) {
+        if (err == EADDRINUSE)
+            return "the address is in use: another program listens there";
+        if (err == EEXIST)
+            return "there is a file of this name that is no socket; remove it";
+        return file_error(a, err, "create", path_of(addr));
+    }
     unsigned port = port_of(addr);
     switch (err) {
     case EADDRINUSE:
-        return arena_fmt(
-                   a,
-                   "another program listens there already; `ss -ltnp 'sport = :%u'` names it. "
-                   "Stop it, or choose another port",
-                   port)
+        return arena_fmt(a,
+                         "the address is in use: another program listens there; `ss -ltnp 'sport = "
+                         ":%u'` names it. "
+                         "Stop it, or choose another port",
+                         port)
             .p;
     case EACCES:
     case EPERM:
@@ -132,7 +189,8 @@ static int add_socks(struct listener *l, unsigned slots)
     l->socks = reallocarray(l->socks, slots, sizeof(*l->socks));
     ASSERT(l->socks);
     for (; l->n_socks < slots; l->n_socks++) {
-        int fd = bind_one(&l->addr, false);
+        int fd =
+            is_unix(&l->addr) ? fcntl(l->unix_fd, F_DUPFD_CLOEXEC, 3) : bind_one(&l->addr, false);
         if (fd < 0) {
             int err = errno;
             while (l->n_socks > before)
@@ -148,15 +206,11 @@ const char *listener_open(struct arena *a, const struct conf_listen *c, unsigned
                           struct listener **out)
 {
     static uint32_t last_id;
-    if (c->addr.sa.ss_family != AF_INET && c->addr.sa.ss_family != AF_INET6)
-        return arena_fmt(a,
-                         STR_FMT ":%u:%u: " STR_FMT
-                                 ": only IP addresses are available in this version",
-                         STR_ARG(c->place.file), c->place.line, c->place.col, STR_ARG(c->addr.text))
-            .p;
+    int err = 0;
     struct listener *l = calloc(1, sizeof(*l));
     ASSERT(l);
     l->id = ++last_id;
+    l->unix_fd = -1;
     l->kind = c->kind;
     l->addr = c->addr;
     l->addr.text = str_of(strndup(c->addr.text.p, c->addr.text.n));
@@ -165,13 +219,16 @@ const char *listener_open(struct arena *a, const struct conf_listen *c, unsigned
      * SO_REUSEPORT would let a second server of the same user share the port and half of its
      * clients in silence; a first socket without it finds that out.
      */
-    int probe = shared ? -1 : bind_one(&l->addr, true), err = 0;
-    if (!shared && probe < 0 && errno == EAFNOSUPPORT && is_any6(&l->addr)) {
+    bool probing = !shared && !is_unix(&l->addr);
+    int probe = probing ? bind_one(&l->addr, true) : -1;
+    if (probing && probe < 0 && errno == EAFNOSUPPORT && is_any6(&l->addr)) {
         fall_back_to_v4(l);
         probe = bind_one(&l->addr, true);
     }
-    if (!shared && probe < 0)
+    if (probing && probe < 0)
         err = errno;
+    if (is_unix(&l->addr))
+        err = bind_unix(l);
     if (probe >= 0)
         close(probe);
     if (!err)
@@ -179,6 +236,7 @@ const char *listener_open(struct arena *a, const struct conf_listen *c, unsigned
     if (err) {
         const char *text = bind_error(a, err, c, &l->addr);
         listener_close(&l);
+        errno = err;
         return text;
     }
     *out = l;
@@ -214,6 +272,10 @@ void listener_close(struct listener **lp)
     for (unsigned i = 0; i < l->n_socks; i++)
         if (l->socks[i].fd >= 0)
             close(l->socks[i].fd);
+    if (l->unix_fd >= 0) {
+        close(l->unix_fd);
+        unlink(path_of(&l->addr));
+    }
     free(l->socks);
     free((void *)(uintptr_t)l->addr.text.p);
     free(l);

@@ -22,6 +22,7 @@ struct listener {
     enum conf_listen_kind kind;
     struct conf_addr addr;       /* text owned */
     bool v4_only;                /* [::] was asked for, the machine has no IPv6 */
+    int unix_fd;                 /* a Unix socket: all slots share it; -1 for the others */
     struct listener_sock *socks; /* by slot */
     unsigned n_socks;
 };
@@ -31,6 +32,7 @@ struct listener {
  * address, place in the config, cause and cure comes back (made in `a`).
  * `shared`: the address is ours already, under another kind; no check for other programs then.
  */
+/* errno says what bind said. */
 const char *listener_open(struct arena *a, const struct conf_listen *l, unsigned slots, bool shared,
                           struct listener **out) MUST_USE;
 /* Binds the sockets for more slots; the ones that it has stay as they are. */

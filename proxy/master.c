@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/io.h"
@@ -74,6 +75,14 @@ static void stop_agent_now(void)
     agent_stop();
 }
 
+static bool childless(void)
+{
+    pid_t pid;
+    while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+        ;
+    return pid < 0 && errno == ECHILD;
+}
+
 /* One step after the other; each is looked at whenever anything changed. */
 static void stop_go_on(void)
 {
@@ -91,7 +100,7 @@ static void stop_go_on(void)
         /* What a service left behind and nobody waits for any more. */
         deadline_set(&master.stop_limit, 1, on_stray_limit);
     }
-    if (master.stop == STOP_DONE && proc_reap_strangers() == 0)
+    if (master.stop == STOP_DONE && childless())
         loop_stop();
 }
 
@@ -165,7 +174,8 @@ static void on_hangup(void)
     }
 }
 
-static void on_child(void)
+/* Each child is reaped by who started it: the supervisor watches its own by pidfd. */
+static void reap(void)
 {
     workers_reap();
     agent_reap();
@@ -180,7 +190,7 @@ static void on_signal(evutil_socket_t sig, short what, void *arg)
     (void)arg;
     switch ((int)sig) {
     case SIGCHLD:
-        on_child();
+        reap();
         break;
     case SIGHUP:
         log_info("SIGHUP: reload");
@@ -198,6 +208,7 @@ static void on_signal(evutil_socket_t sig, short what, void *arg)
 static void signals_start(void)
 {
     static const int signals[] = {SIGCHLD, SIGHUP, SIGTERM, SIGINT, SIGUSR2};
+    signal(SIGUSR1, SIG_IGN); /* means nothing here, and must not end us */
     for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
         struct event *ev = &master.signals[i];
         ASSERT(event_assign(ev, loop_base(), signals[i], EV_SIGNAL | EV_PERSIST, on_signal, NULL) ==
@@ -220,7 +231,7 @@ static void set_up(const char *config_file)
     notify_init();
     master.config_file = config_file;
     master.started_at = wall_s();
-    master.lock_fd = master.access_fd = -1;
+    master.lock_fds[0] = master.lock_fds[1] = master.access_fd = -1;
     master.agent.pid = -1;
     master.reload.load.pid = -1;
     list_init(&master.listeners);
@@ -248,12 +259,28 @@ static bool load_first(struct arena *a)
     return master.loaded != NULL;
 }
 
+/*
+ * A master that was killed leaves workers that the kernel ends a moment later; until then their
+ * addresses are in use. One second is enough for that, and short for a real conflict.
+ */
+static const char *open_patiently(struct arena *a, const struct conf_listen *c, struct listener **l)
+{
+    const char *err = NULL;
+    for (int tries = 0; tries < 20; tries++) {
+        err = listener_open(a, c, MIN(master_conf()->workers, SLOTS_MAX), false, l);
+        if (!err || errno != EADDRINUSE)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+    }
+    return err;
+}
+
 static const char *open_listeners(struct arena *a)
 {
     const struct conf *c = master_conf();
     for (unsigned i = 0; i < c->n_listens; i++) {
         struct listener *l;
-        const char *err = listener_open(a, &c->listens[i], MIN(c->workers, SLOTS_MAX), false, &l);
+        const char *err = open_patiently(a, &c->listens[i], &l);
         if (err)
             return err;
         list_append(&master.listeners, &l->link);

@@ -119,6 +119,7 @@ enum reload_step {
 struct reload_wait {
     struct list link;
     bool colour;
+    bool plan; /* only says what would change */
     void (*done)(struct reload_wait *w, enum admin_status status, struct str text);
 };
 
@@ -132,6 +133,7 @@ struct reload {
     struct arena *arena;
     struct list opened; /* listeners bound for it */
     struct worker *canary;
+    bool plan;      /* for those who only want to know */
     bool replacing; /* a root lies outside the workers' sandboxes */
     struct deadline limit;
     /* the last one that ended */
@@ -151,7 +153,8 @@ struct master {
     struct loaded *loaded; /* the current configuration */
     uint64_t last_generation;
     int64_t started_at;
-    int stats_fd, lock_fd;
+    int stats_fd;
+    int lock_fds[2]; /* runtime, state */
     struct list listeners;
     struct slot slots[SLOTS_MAX];
     unsigned n_slots; /* highest that was ever wanted */
@@ -189,7 +192,7 @@ void master_fail_start(const char *why);
 /* master_workers.c */
 void slot_event(struct slot *s, enum slot_event e);
 void workers_set_count(unsigned n); /* slots wanted from now on */
-void workers_reap(void);            /* after SIGCHLD */
+void workers_reap(void);            /* after SIGCHLD, like agent_reap and reload_reap */
 void workers_share_listeners(void); /* who accepts where; idempotent */
 void listener_take_away(
     struct listener *l); /* an address that went: dropped by its holders, closed */
@@ -216,7 +219,7 @@ void tickets_start(void);
 void agent_start(void);
 void agent_configure(const struct loaded *l);
 bool agent_settled(uint64_t generation); /* its certificates are there, or nobody waits for them */
-bool agent_reap(void);
+void agent_reap(void);
 void agent_stop(void);
 void certs_drop_older(uint64_t generation);
 
@@ -224,7 +227,7 @@ void certs_drop_older(uint64_t generation);
 void reload_init(void);
 void reload_request(struct reload_wait *w);
 void reload_cancel(struct reload_wait *w);
-bool reload_reap(void);
+void reload_reap(void);
 void reload_go_on(void);
 void reload_worker_died(const struct worker *w);
 void reload_abort(struct str why);

@@ -215,18 +215,34 @@ static void verb_reload(struct admin_conn *c, json_t *request)
         admin_reply(c, ADMIN_REFUSED, STR("headgate stops.\n"), NULL);
         return;
     }
-    if (json_is_true(json_object_get(request, "plan"))) {
-        admin_reply(c, ADMIN_REFUSED, STR("reload --plan is not available in this version.\n"),
-                    NULL);
-        return;
-    }
     struct reload_asked *r = calloc(1, sizeof(*r));
     ASSERT(r);
     r->conn = c;
     r->wait.colour = json_is_true(json_object_get(request, "colour"));
+    r->wait.plan = json_is_true(json_object_get(request, "plan"));
     r->wait.done = on_reload_done;
     list_append(&asked, &r->link);
     reload_request(&r->wait);
+}
+
+/* ---- restart ---- */
+
+static void verb_restart(struct admin_conn *c, json_t *request)
+{
+    const char *service = json_string_value(json_object_get(request, "service"));
+    struct arena *a = arena_new(1024);
+    const char *err = "the name of a service is CHANNEL/SERVICE";
+    if (service && master.state != MASTER_STOPPING)
+        err = supervisor_restart(master.supervisor, str_of(service));
+    else if (service)
+        err = "headgate stops";
+    if (err)
+        admin_reply(c, ADMIN_FAILED,
+                    arena_fmt(a, "headgate: restart %s: %s\n", service ? service : "", err), NULL);
+    else
+        admin_reply(c, ADMIN_FINE, arena_fmt(a, "%s: a new instance is on its way\n", service),
+                    NULL);
+    arena_free(&a);
 }
 
 /* ---- stop ---- */
@@ -259,7 +275,10 @@ void master_admin_stopped(void)
 static const struct {
     const char *name;
     void (*run)(struct admin_conn *c, json_t *request);
-} verbs[] = {{"status", verb_status}, {"reload", verb_reload}, {"stop", verb_stop}};
+} verbs[] = {{"status", verb_status},
+             {"reload", verb_reload},
+             {"restart", verb_restart},
+             {"stop", verb_stop}};
 
 static void on_request(void *ctx, struct admin_conn *c, const char *verb, json_t *request)
 {

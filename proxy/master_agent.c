@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+
 #include <unistd.h>
 
 #include "base/log.h"
@@ -206,13 +207,12 @@ void agent_start(void)
     arena_free(&a);
 }
 
-/* True when it was the agent that died. */
-bool agent_reap(void)
+void agent_reap(void)
 {
     int status;
     char how[64];
     if (agent->pid <= 0 || waitpid(agent->pid, &status, WNOHANG) != agent->pid)
-        return false;
+        return;
     agent->pid = -1;
     deadline_cancel(&agent->limit);
     msg_peer_close(&agent->peer);
@@ -226,7 +226,6 @@ bool agent_reap(void)
         agent_failed(how);
     }
     master_changed();
-    return true;
 }
 
 static void on_stop_limit(struct deadline *d)

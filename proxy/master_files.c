@@ -48,15 +48,15 @@ static const char *locked_by_other(struct arena *a, int fd, const char *path)
         str_trim((struct str){pid, n > 0 ? str_chr((struct str){pid, (size_t)n}, '\n') : 0});
     return arena_fmt(a,
                      "another headgate (pid " STR_FMT
-                     ") serves with this `runtime` folder: it holds %s. "
-                     "`headgate stop` ends it; two servers need a `runtime` and a `state` each",
+                     ") runs already: it holds %s. `headgate stop` ends it; "
+                     "two servers need a `state` and a `runtime` folder each",
                      STR_ARG(who), path)
         .p;
 }
 
-static const char *take_lock(struct arena *a, const struct conf *c)
+static const char *take_lock(struct arena *a, struct str folder, int *lock)
 {
-    const char *path = arena_fmt(a, STR_FMT "/headgate.lock", STR_ARG(c->runtime)).p;
+    const char *path = arena_fmt(a, STR_FMT "/headgate.lock", STR_ARG(folder)).p;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0)
         return file_error(a, errno, "write", path);
@@ -72,14 +72,18 @@ static const char *take_lock(struct arena *a, const struct conf *c)
         close(fd);
         return err;
     }
-    master.lock_fd = fd;
+    *lock = fd; /* held until the process ends */
     return NULL;
 }
 
 const char *files_prepare(struct arena *a, const struct conf *c)
 {
     const char *err = make_folders(a, c);
-    return err ? err : take_lock(a, c);
+    if (!err)
+        err = take_lock(a, c->runtime, &master.lock_fds[0]);
+    if (!err && !str_eq(c->runtime, c->state))
+        err = take_lock(a, c->state, &master.lock_fds[1]);
+    return err;
 }
 
 /* ---- access log ---- */

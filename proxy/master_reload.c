@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
+
 #include <unistd.h>
 
 #include "base/log.h"
@@ -85,8 +86,10 @@ static void reload_end(enum admin_status status, struct str text)
     r->step = RELOAD_IDLE;
     r->canary = NULL;
     r->replacing = false;
-    remember(status == ADMIN_FINE, text);
-    notify_ready(status == ADMIN_FINE ? "serving" : "serving; the last reload was refused");
+    if (!r->plan) {
+        remember(status == ADMIN_FINE, text);
+        notify_ready(status == ADMIN_FINE ? "serving" : "serving; the last reload was refused");
+    }
     tell_all(&waiting, status, text);
     arena_free(&r->arena);
     master_changed(); /* a queued one may start */
@@ -100,8 +103,9 @@ static void reload_refuse(struct str text)
         t.n--;
     t = arena_fmt(r->arena, STR_FMT "%sThe running configuration was not touched.\n", STR_ARG(t),
                   t.n ? " " : "");
-    log_error("reload refused: the running configuration was not touched", "cause", "%s",
-              arena_strz(r->arena, str_sub(t, 0, 2000)));
+    if (!r->plan)
+        log_error("reload refused: the running configuration was not touched", "cause", "%s",
+                  arena_strz(r->arena, str_sub(t, 0, 2000)));
     take_back();
     reload_end(ADMIN_FAILED, t);
 }
@@ -187,19 +191,42 @@ static const char *open_what_is_new(void)
     return err;
 }
 
+/* reload --plan: the words of a reload, and nothing else of it. */
+static void tell_plan(void)
+{
+    const char *err = unchangeable(master_conf(), r->next->conf);
+    bool replace = false;
+    for (unsigned i = 0; i < master.n_slots; i++)
+        replace = replace || (master.slots[i].cur && !worker_sees(master.slots[i].cur, r->next));
+    struct str text = arena_fmt(
+        r->arena, STR_FMT "A reload would change:\n" STR_FMT "%s", STR_ARG(r->warnings),
+        STR_ARG(conf_diff(r->arena, master_conf(), r->next->conf)),
+        replace ? "  workers: replaced one by one, for a folder outside their sandbox\n" : "");
+    loaded_free(&r->next);
+    if (err)
+        reload_refuse_why(err);
+    else
+        reload_end(ADMIN_FINE, text);
+}
+
 static void loaded_came(int wait_status)
 {
     bool colour = false;
     LIST_EACH (&r->waiting, it) {
         colour = colour || container_of(it, struct reload_wait, link)->colour;
     }
-    r->next = load_finish(&r->load, wait_status, ++master.last_generation, colour, r->arena,
+    r->next = load_finish(&r->load, wait_status, master.last_generation + 1, colour, r->arena,
                           &r->warnings);
     deadline_cancel(&r->limit);
     if (!r->next) {
         reload_refuse(r->warnings);
         return;
     }
+    if (r->plan) {
+        tell_plan();
+        return;
+    }
+    master.last_generation++;
     const char *err = open_what_is_new();
     if (err) {
         reload_refuse_why(err);
@@ -211,31 +238,33 @@ static void loaded_came(int wait_status)
     master_changed();
 }
 
-/* True when it was the loading child that ended. */
-bool reload_reap(void)
+void reload_reap(void)
 {
     int status;
     if (r->load.pid <= 0 || waitpid(r->load.pid, &status, WNOHANG) != r->load.pid)
-        return false;
+        return;
     r->load.pid = -1;
     if (r->step == RELOAD_LOADING)
         loaded_came(status);
     else
         load_drop(&r->load);
-    return true;
 }
 
 static void reload_start(void)
 {
-    while (!list_empty(&r->queued)) {
-        struct list *it = r->queued.next;
+    /* One load serves all who wait for the same thing. */
+    r->plan = container_of(r->queued.next, struct reload_wait, link)->plan;
+    LIST_EACH_SAFE (&r->queued, it) {
+        if (container_of(it, struct reload_wait, link)->plan != r->plan)
+            continue;
         list_remove(it);
         list_append(&r->waiting, it);
     }
     r->arena = arena_new(16 * 1024);
     r->warnings = STR("");
     r->step = RELOAD_LOADING;
-    notify_reloading();
+    if (!r->plan)
+        notify_reloading();
     const char *err = load_start(&r->load, master.config_file);
     if (err)
         reload_refuse_why(err);
