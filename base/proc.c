@@ -438,7 +438,9 @@ void proc_set_title(const char *text)
     prctl(PR_SET_NAME, "headgate", 0, 0, 0);
     if (title.n < 2)
         return;
-    size_t n = MIN(strlen(text), title.n - 1);
-    memcpy(title.p, text, n);
-    memset(title.p + n, 0, title.n - n);
+    struct out o = out_on(title.p, title.n - 1);
+    if (!str_starts(str_of(text), STR("headgate")))
+        out_str(&o, str_sub(STR("headgate: "), 0, o.cap));
+    out_str(&o, str_sub(str_of(text), 0, o.cap - o.n));
+    memset(title.p + o.n, 0, title.n - o.n);
 }

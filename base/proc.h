@@ -53,7 +53,7 @@ const char *proc_drop(uid_t uid, gid_t gid) MUST_USE;
 const char *proc_status_text(int wait_status, char *buf, size_t n);
 /* Program name → absolute path by PATH; with a slash as it is. NULL when there is none. */
 const char *proc_which(struct arena *a, const char *name, const char *path_env);
-void proc_set_title(const char *title); /* for ps: over the arguments, which are gone then */
+void proc_set_title(const char *title); /* "headgate: TITLE" for ps, over the arguments: they are gone then */
 void proc_save_args(int argc, char **argv);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "acme/local_ca.h"
@@ -202,6 +203,19 @@ static bool any_local(const struct conf *c)
     return serves_https(c) && c->n_sites > 0;
 }
 
+/*
+ * Our working folder is the state folder: the way to it may be closed to us (below /root). Its full
+ * name reads better where it can be used.
+ */
+static const char *state_folder(void)
+{
+    struct stat here, there;
+    const char *path = self.conf->state.p;
+    bool same = stat(".", &here) == 0 && stat(path, &there) == 0 && here.st_dev == there.st_dev &&
+                here.st_ino == there.st_ino;
+    return same ? path : ".";
+}
+
 static void on_renew(struct deadline *d);
 
 static void do_round(bool first_of_generation)
@@ -209,7 +223,7 @@ static void do_round(bool first_of_generation)
     struct round r = {.arena = arena_new(64 * 1024), .next = wall_s() + LOOK_MAX_S};
     if (any_local(self.conf)) {
         if (!self.ca)
-            self.ca = local_ca_open(r.arena, ".", &r.err);
+            self.ca = local_ca_open(r.arena, state_folder(), &r.err);
         if (self.ca)
             look_at_all(&r);
         else

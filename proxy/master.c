@@ -298,13 +298,13 @@ static const char *prepare(struct arena *a)
     if (!err)
         err = open_listeners(a);
     if (!err)
-        err = access_log_open(a, master_conf(), &access_fd);
+        err = access_target_open(a, master_conf(), &access_fd);
     if (!err)
         err = master_admin_open(a);
     if (err)
         return err;
-    access_log_use(access_fd);
-    access_log_watch();
+    access_target_use(access_fd);
+    access_target_watch();
     master.stats_fd = stats_create();
     return stats_attach(master.stats_fd, ROLE_STATS_MASTER);
 }

@@ -237,9 +237,9 @@ struct str conf_diff(struct arena *a, const struct conf *old, const struct conf 
 
 /* master_files.c */
 const char *files_prepare(struct arena *a, const struct conf *c); /* folders and the lock */
-const char *access_log_open(struct arena *a, const struct conf *c, int *fd);
-void access_log_use(int fd);
-void access_log_watch(void);
+const char *access_target_open(struct arena *a, const struct conf *c, int *fd);
+void access_target_use(int fd);
+void access_target_watch(void);
 /* argv and environment of a child of ours */
 const char *role_spawn(struct arena *a, const char *role, const char *cwd, int *peer_fd,
                        pid_t *pid);

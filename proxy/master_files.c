@@ -107,7 +107,7 @@ static int reopen_own(int fd)
     return fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
-const char *access_log_open(struct arena *a, const struct conf *c, int *fd)
+const char *access_target_open(struct arena *a, const struct conf *c, int *fd)
 {
     *fd = -1;
     if (c->log.format == CONF_ACCESS_OFF)
@@ -126,7 +126,7 @@ const char *access_log_open(struct arena *a, const struct conf *c, int *fd)
                    : NULL;
 }
 
-void access_log_use(int fd)
+void access_target_use(int fd)
 {
     struct stat st;
     if (master.access_fd >= 0)
@@ -138,7 +138,7 @@ void access_log_use(int fd)
     workers_tell_access_log();
 }
 
-static bool access_log_moved(const struct conf *c)
+static bool access_target_moved(const struct conf *c)
 {
     struct stat st;
     char path[4096];
@@ -154,13 +154,13 @@ static bool access_log_moved(const struct conf *c)
 static void on_access_look(struct deadline *d)
 {
     deadline_set(d, LOOK_MS, on_access_look);
-    if (master.state == MASTER_STOPPING || !access_log_moved(master_conf()))
+    if (master.state == MASTER_STOPPING || !access_target_moved(master_conf()))
         return;
     struct arena *a = arena_new(1024);
     int fd;
-    const char *err = access_log_open(a, master_conf(), &fd);
+    const char *err = access_target_open(a, master_conf(), &fd);
     if (!err) {
-        access_log_use(fd);
+        access_target_use(fd);
         log_info("access log opened again", "path", "%s", arena_strz(a, master_conf()->log.to));
     } else if (!master.access_failed) {
         log_error("access log cannot be opened again; the old file is written to", "cause", "%s",
@@ -170,7 +170,7 @@ static void on_access_look(struct deadline *d)
     arena_free(&a);
 }
 
-void access_log_watch(void)
+void access_target_watch(void)
 {
     deadline_set(&master.access_look, LOOK_MS, on_access_look);
 }

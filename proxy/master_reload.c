@@ -187,7 +187,7 @@ static const char *open_what_is_new(void)
     if (!err)
         err = open_listeners();
     if (!err)
-        err = access_log_open(r->arena, r->next->conf, &new_access_fd);
+        err = access_target_open(r->arena, r->next->conf, &new_access_fd);
     return err;
 }
 
@@ -367,7 +367,7 @@ static void to_workers(void)
     r->canary = NULL;
     r->step = RELOAD_WORKERS;
     loaded_free(&old);
-    access_log_use(new_access_fd);
+    access_target_use(new_access_fd);
     new_access_fd = -1;
     enum log_level level;
     if (log_level_parse(master_conf()->log.level, &level))
