@@ -47,7 +47,9 @@
     X(ACCESS_LOG, 25, struct msg_empty, 4096, 1) /* M→W: where access lines go; tail: path */       \
     X(DEMAND, 26, struct msg_empty, 256, 0)      /* W→M: requests wait for a service: tail */       \
     X(TLS_FILES, 27, struct msg_generation, 0,                                                        \
-      1) /* M→W: tls.certificates were read again: a new bundle */
+      1) /* M→W: tls.certificates were read again: a new bundle */                                  \
+    X(INSTANCE_IDLE, 28, struct msg_instance_gone, 0,                                                 \
+      0) /* W→M: a draining one has no request left here */
 
 enum msg_role { ROLE_MASTER = 1, ROLE_WORKER = 2, ROLE_AGENT = 3 };
 enum instance_state {

@@ -15,6 +15,12 @@
 #define SUSPECT_MS 200
 
 static struct list services = {&services, &services};
+static void (*on_idle)(uint64_t id);
+
+void backend_setup(void (*idle)(uint64_t id))
+{
+    on_idle = idle;
+}
 
 struct backend_service *backend_service(struct str name)
 {
@@ -65,6 +71,19 @@ struct backend_instance *backend_choose(struct backend_service *s)
             best = i;
     }
     return best;
+}
+
+static void tell_when_idle(struct backend_instance *i)
+{
+    if (i->state == INSTANCE_DRAINING && !i->busy && !i->gone && on_idle)
+        on_idle(i->id);
+}
+
+void backend_request_over(struct backend_instance *i)
+{
+    ASSERT(i->busy > 0);
+    i->busy--;
+    tell_when_idle(i);
 }
 
 /* ---- waiting ---- */
@@ -230,6 +249,7 @@ void backend_on_instance(const struct msg_instance *m, struct str tail)
         waiters_serve(i->service);
     else
         idle_close(i);
+    tell_when_idle(i);
 }
 
 void backend_on_gone(const struct msg_instance_gone *m)

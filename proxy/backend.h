@@ -60,7 +60,11 @@ void backend_suspect(struct backend_instance *i);
 struct backend_instance *backend_ref(struct backend_instance *i);
 void backend_unref(struct backend_instance **i);
 
-/* From the master. */
+/* A request on it is over; tells when a draining one has none left. */
+void backend_request_over(struct backend_instance *i);
+
+/* From the master; `on_idle`: called for each draining instance without a request, once. */
+void backend_setup(void (*on_idle)(uint64_t id));
 void backend_on_instance(const struct msg_instance *m, struct str tail);
 void backend_on_gone(const struct msg_instance_gone *m);
 

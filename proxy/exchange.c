@@ -7,8 +7,9 @@
 
 #include "base/stats.h"
 
-#define KEEP_MS 60000 /* an idle connection is given up then, if the backend does not do it first \
-                       */
+#define KEEP_MS                                                                       \
+    60000 /* an idle connection is given up then, if the backend does not do it first \
+           */
 #define CHECK_MS 1000
 #define PIECES   32 /* chunks handed on together */
 
@@ -56,16 +57,17 @@ static void exchange_close(struct exchange *x)
 {
     if (x->state == EX_CLOSED)
         return;
-    if (x->state == EX_IDLE)
+    bool busy = x->state != EX_IDLE;
+    if (!busy)
         idle_leave(x);
-    else
-        x->instance->busy--;
     state_set(x, EX_CLOSED);
     io_close(&x->io);
     deadline_cancel(&x->deadline);
     slab_unref(x->head);
     x->head = NULL;
     stats_dec(backend_connections);
+    if (busy)
+        backend_request_over(x->instance);
     loop_free_later(x, exchange_free);
 }
 
@@ -179,12 +181,12 @@ static void release(struct exchange *x)
         exchange_close(x);
         return;
     }
-    i->busy--;
     state_set(x, EX_IDLE);
     x->arena = NULL;
     list_push(&i->idle, &x->link);
     i->n_idle++;
     stats_inc(backend_idle);
+    backend_request_over(i);
 }
 
 /* ---- the request ---- */
@@ -417,10 +419,27 @@ static void on_head_bytes(struct exchange *x, struct slice s)
 
 /* ---- what the socket says ---- */
 
+/*
+ * A connect to a port of the dynamic range where nobody listens may meet itself (both ends the same
+ * socket) when the kernel picks that very port: then there is no backend.
+ */
+static bool met_itself(const struct exchange *x)
+{
+    struct sockaddr_storage own = {0};
+    socklen_t len = sizeof(own);
+    const struct backend_instance *i = x->instance;
+    return i->addr.ss_family != AF_UNIX &&
+           getsockname(x->io.fd, (struct sockaddr *)&own, &len) == 0 && len == i->addr_len &&
+           memcmp(&own, &i->addr, len) == 0;
+}
+
 static void on_open(struct io *io)
 {
     struct exchange *x = of(io);
-    state_set(x, EX_HEAD);
+    if (met_itself(x))
+        fail(x, err_refused);
+    else
+        state_set(x, EX_HEAD);
 }
 
 static void on_read(struct io *io, struct slice s)

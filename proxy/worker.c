@@ -309,6 +309,11 @@ static void on_drain(const struct msg_drain *m)
 
 /* ---- messages ---- */
 
+static void on_instance_idle(uint64_t id)
+{
+    msg_send(w.master, MSG_INSTANCE_IDLE, &(struct msg_instance_gone){.id = id}, STR_NULL, -1);
+}
+
 static void on_setup(const struct msg_setup *m, int fd)
 {
     const char *err = stats_attach(fd, m->slot);
@@ -386,6 +391,7 @@ int worker_main(int msg_fd)
     loop_init();
     io_setup();
     list_init(&w.listeners);
+    backend_setup(on_instance_idle);
     w.master = msg_peer_new(msg_fd, NULL, on_msg, on_master_gone);
     struct msg_hello hello = {
         .version = MSG_VERSION, .role = ROLE_WORKER, .pid = (uint32_t)getpid()};
