@@ -5,6 +5,7 @@
  *   master.c          start, signals, stop: the life of the whole
  *   master_workers.c  slots: a table of state × event; lending of listeners
  *   master_messages.c what workers are told and what they say
+ *   master_idle.c     when a draining instance has no request left
  *   master_agent.c    the agent and the certificates that came from it
  *   master_reload.c   one reload after the other, step by step
  *   master_diff.c     what a reload changed, in words
@@ -214,6 +215,12 @@ void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum ins
 void workers_tell_cert(const struct master_cert *c);
 void workers_tell_access_log(void);
 void tickets_start(void);
+
+/* master_idle.c */
+void idle_await(uint64_t id); /* it drains: tell the supervisor when no worker needs it any more */
+void idle_forget(uint64_t id);
+void idle_said(const struct worker *from, uint64_t id);
+void idle_worker_gone(const struct worker *gone);
 
 /* master_agent.c */
 void agent_start(void);

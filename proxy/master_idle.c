@@ -23,14 +23,30 @@ static bool none_busy(const struct watch *w)
     return !any;
 }
 
-static void look(struct watch *w)
+static void watch_end(struct watch *w)
 {
-    if (!none_busy(w))
-        return;
-    uint64_t id = w->id;
     list_remove(&w->link);
     free(w);
-    supervisor_instance_idle(master.supervisor, id);
+}
+
+/* At the turn's end: the supervisor may be in the middle of telling us of this very instance. */
+static void on_look(struct turn_task *t)
+{
+    (void)t;
+    LIST_EACH_SAFE (&watches, it) {
+        struct watch *w = container_of(it, struct watch, link);
+        uint64_t id = w->id;
+        if (!none_busy(w))
+            continue;
+        watch_end(w);
+        supervisor_instance_idle(master.supervisor, id);
+    }
+}
+
+static void look(void)
+{
+    static struct turn_task task;
+    loop_at_turn_end(&task, on_look);
 }
 
 static void free_to_say(struct watch *w, unsigned num)
@@ -61,16 +77,14 @@ void idle_await(uint64_t id)
             w->busy[k->num / 64] |= UINT64_C(1) << (k->num % 64);
     }
     list_append(&watches, &w->link);
-    look(w);
+    look();
 }
 
 void idle_forget(uint64_t id)
 {
     struct watch *w = watch_of(id);
-    if (!w)
-        return;
-    list_remove(&w->link);
-    free(w);
+    if (w)
+        watch_end(w);
 }
 
 void idle_said(const struct worker *from, uint64_t id)
@@ -79,14 +93,12 @@ void idle_said(const struct worker *from, uint64_t id)
     if (!w)
         return;
     free_to_say(w, from->num);
-    look(w);
+    look();
 }
 
 void idle_worker_gone(const struct worker *gone)
 {
-    LIST_EACH_SAFE (&watches, it) {
-        struct watch *w = container_of(it, struct watch, link);
-        free_to_say(w, gone->num);
-        look(w);
-    }
+    LIST_EACH (&watches, it)
+        free_to_say(container_of(it, struct watch, link), gone->num);
+    look();
 }

@@ -145,6 +145,10 @@ void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum ins
     LIST_EACH (&master.workers, it) {
         send_instance(container_of(it, struct worker, link), id, service, state, addr);
     }
+    if (state == INST_DRAINING)
+        idle_await(id);
+    else
+        idle_forget(id);
 }
 
 static void replay_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
@@ -244,6 +248,9 @@ void worker_on_msg(void *ctx, struct msg *m)
         if (w->drops_due)
             w->drops_due--;
         master_changed();
+        break;
+    case MSG_INSTANCE_IDLE:
+        idle_said(w, ((const struct msg_instance_gone *)m->fixed)->id);
         break;
     case MSG_DEMAND:
         log_debug("requests wait for a service", "service", "%s", m->tail.p, "worker", "%u",
