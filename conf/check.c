@@ -17,14 +17,19 @@ static const char *kind_words(const struct node *n)
     return n->kind == NODE_MAP ? "a map" : n->kind == NODE_LIST ? "a list" : "text";
 }
 
-static void wrong_shape(struct check *c, struct node *n, const struct schema_key *k,
-                        const char *expected, const char *hint)
+static void wrong_shape(struct check *c, struct node *n, struct str what, const char *expected,
+                        const char *hint)
 {
     n->bad = true;
-    unsigned id =
-        diags_add(c->d, "E005", n->at, "`%s` must be %s, not %s", k->name, expected, kind_words(n));
+    unsigned id = diags_add(c->d, "E005", n->at, STR_FMT " must be %s, not %s", STR_ARG(what),
+                            expected, kind_words(n));
     if (hint)
         diags_hint(c->d, id, "%s", hint);
+}
+
+static struct str key_words(struct check *c, const struct schema_key *k)
+{
+    return arena_fmt(c->a, "`%s`", k->name);
 }
 
 static void make_empty(struct node *n, enum node_kind kind)
@@ -35,7 +40,7 @@ static void make_empty(struct node *n, enum node_kind kind)
 
 /* ---- scalars ---- */
 
-static struct diag_place place_in(const struct node *n, const struct placeholder_at *p)
+struct diag_place place_in(const struct node *n, const struct placeholder_at *p)
 {
     struct diag_place at = n->at;
     if (p->to <= at.len) {
@@ -91,7 +96,7 @@ static void check_scalar(struct check *c, struct node *n, const struct schema_ke
         return;
     if (n->kind != NODE_SCALAR) {
         const char *hint = n->kind == NODE_LIST && n->n == 1 ? "only one can be given here" : NULL;
-        wrong_shape(c, n, k, schema_type_words(k), hint);
+        wrong_shape(c, n, key_words(c, k), schema_type_words(k), hint);
         return;
     }
     if (!check_placeholders(c, n, k) || value_check(c->a, k, n->text, &e))
@@ -144,7 +149,7 @@ static void check_one_map(struct check *c, struct node *n, const struct schema_k
         hint = "write { proxy: SERVICE }, { files: DIR }, { redirect: /to/ } or { respond: text }";
     else if (k->map == G_READY)
         hint = "write { http: /healthz } or { tcp: on }";
-    wrong_shape(c, n, k, "a map", hint);
+    wrong_shape(c, n, k->shape == NAMED ? where : key_words(c, k), "a map", hint);
 }
 
 static void check_items(struct check *c, struct node *n, const struct schema_key *k,
@@ -170,7 +175,7 @@ static void check_list(struct check *c, struct node *n, const struct schema_key 
         return;
     }
     bool run = k->in == G_SERVICE && k->type == T_STRING;
-    wrong_shape(c, n, k, "a list",
+    wrong_shape(c, n, key_words(c, k), "a list",
                 run ? "write [program, arg, …]: there is no shell that would split it"
                 : n->kind == NODE_SCALAR ? "put it in [ ]"
                                          : NULL);
@@ -192,7 +197,7 @@ static void check_named(struct check *c, struct node *n, const struct schema_key
     if (node_is_empty(n))
         make_empty(n, NODE_MAP);
     if (n->kind != NODE_MAP) {
-        wrong_shape(c, n, k, "a map", "write NAME: … entries");
+        wrong_shape(c, n, key_words(c, k), "a map", "write NAME: … entries");
         return;
     }
     for (unsigned i = 0; i < n->n; i++) {
@@ -255,6 +260,7 @@ static const char *elsewhere(enum schema_group in, struct str name)
          "this time runs before the site is known: it belongs to the top level"},
         {G_SITE, G_ROOT, "it belongs to the top level"},
         {G_ROOT, G_SITE, "it belongs into a channel or a site"},
+        {G_ROOT, G_SERVICE, "it belongs to a service"},
         {G_ROUTE, G_SITE, "it belongs to the channel or site, not to a route"},
         {G_ROUTE, G_SERVICE, "it belongs to a service"},
         {G_SITE, G_SERVICE, "it belongs to a service"},

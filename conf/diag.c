@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "conf/diag.h"
+#include "conf/utf8.h"
 
 #define EXCERPT_MAX 160 /* columns of an excerpt line */
 #define DIAGS_MAX   500 /* more than anyone reads; the count goes on */
@@ -320,30 +321,34 @@ static struct str line_of(const struct diags *d, struct diag_place at)
 }
 
 /*
- * The line from column `first` on, at most EXCERPT_MAX columns; what a terminal would act on, and
- * bytes that are no UTF-8 lead to '?', tabs to one space, so that the carets stay below their
+ * The line from column `first` on, at most EXCERPT_MAX columns; what a terminal would act on and
+ * bytes that are no UTF-8 become '?', tabs one space, so that the carets stay below their
  * words.
  */
 static void write_line(const struct painter *p, struct str line, unsigned first)
 {
     unsigned col = 0;
-    for (size_t i = 0; i < line.n; i++) {
+    for (size_t i = 0, len; i < line.n; i += len) {
         unsigned char c = (unsigned char)line.p[i];
-        if ((c & 0xc0) != 0x80)
-            col++;
-        if (col < first || col >= first + EXCERPT_MAX)
+        len = utf8_len(line.p + i, line.n - i);
+        bool control =
+            c < 0x20 || c == 0x7f || (len == 2 && c == 0xc2 && (unsigned char)line.p[i + 1] < 0xa0);
+        bool bad = len == 0 || control;
+        len = MAX(len, (size_t)1);
+        if (++col < first || col >= first + EXCERPT_MAX)
             continue;
-        bool control = c < 0x20 || c == 0x7f ||
-                       (c == 0xc2 && i + 1 < line.n && (unsigned char)line.p[i + 1] < 0xa0);
-        fputc(c == '\t' ? ' ' : control || c >= 0xf5 || c == 0xc0 || c == 0xc1 ? '?' : c, p->to);
+        if (bad)
+            fputc(c == '\t' ? ' ' : '?', p->to);
+        else
+            fwrite(line.p + i, 1, len, p->to);
     }
 }
 
 static unsigned columns_of(struct str line)
 {
     unsigned n = 0;
-    for (size_t i = 0; i < line.n; i++)
-        n += ((unsigned char)line.p[i] & 0xc0) != 0x80;
+    for (size_t i = 0; i < line.n; n++)
+        i += MAX(utf8_len(line.p + i, line.n - i), (size_t)1);
     return n;
 }
 

@@ -134,7 +134,8 @@ static void load_all(struct load *l)
     l->root = read_file(l, file_new(l, source_file(l->src), l->c->file), (struct diag_place){0});
     if (!l->root)
         return;
-    include_all(l);
+    if (!l->broken)
+        include_all(l);
     if (l->broken)
         return;
     merge_defaults(l->tmp, l->d, l->root);

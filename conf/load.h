@@ -42,6 +42,9 @@ struct scope {
 /* check.c: keys and types of one file; shorthands become maps. */
 void check_file(struct arena *a, struct diags *d, struct node *root);
 
+/* Place of a placeholder in the text of n. */
+struct diag_place place_in(const struct node *n, const struct placeholder_at *p);
+
 /* merge.c */
 void merge_file(struct arena *a, struct diags *d, struct node *into, struct node *from);
 void merge_defaults(struct arena *a, struct diags *d, struct node *root);

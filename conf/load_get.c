@@ -46,8 +46,8 @@ struct diag_place place_of_key(const struct node *map, const char *name)
 static bool meaningless(struct load *l, const struct node *n, const struct placeholder_at *p,
                         const char *hint)
 {
-    unsigned id =
-        diags_add(l->d, "E044", n->at, "`$" STR_FMT "` has no meaning here", STR_ARG(p->name));
+    unsigned id = diags_add(l->d, "E044", place_in(n, p), "`$" STR_FMT "` has no meaning here",
+                            STR_ARG(p->name));
     if (hint)
         diags_hint(l->d, id, "%s", hint);
     return false;
@@ -138,8 +138,8 @@ static bool early_value(struct load *l, const struct scope *sc, const struct nod
     case PH_RELEASE:
     case PH_VERSION:
     case PH_PORT_NAMED:
-        diags_add(l->d, "E004", n->at, "`$" STR_FMT "` is not available in this version",
-                  STR_ARG(p->name));
+        diags_add(l->d, "E004", place_in(n, p), "`" STR_FMT "` is not available in this version",
+                  STR_ARG(str_sub(n->text, p->from, p->to)));
         return false;
     case PH_LISTEN:
     case PH_PORT:

@@ -125,15 +125,19 @@ static void load_listen_key(struct load *l, const struct node *map, enum conf_li
     }
 }
 
+static bool is_nothing(const struct node *n)
+{
+    return node_is_off(n) || (n && n->kind == NODE_LIST && n->n == 0);
+}
+
 static void load_listen(struct load *l)
 {
     const struct node *map = node_get(l->root, "listen"), *public = node_get(map, "public");
-    unsigned before = diags_errors(l->d);
     load_listen_key(l, map, CONF_LISTEN_HTTP, "http");
     load_listen_key(l, map, CONF_LISTEN_HTTPS, "https");
     l->c->public_http = (uint16_t)get_number(l, NULL, public, G_PUBLIC, "http");
     l->c->public_https = (uint16_t)get_number(l, NULL, public, G_PUBLIC, "https");
-    if (!l->c->n_listens && map && !map->bad && diags_errors(l->d) == before) {
+    if (is_nothing(node_get(map, "http")) && is_nothing(node_get(map, "https"))) {
         unsigned id = diags_add(l->d, "E067", map->at, "neither http nor https is listened on");
         diags_hint(l->d, id, "write listen: { https: \":443\" }");
     }

@@ -60,7 +60,8 @@ static void check_listen_known(struct load *l, const struct node *map, const str
         diags_hint(l->d, id, "use $listen, which is unix:/path");
         return;
     }
-    if (s->fixed.len || listen || port)
+    const struct node *written = node_get(map, "listen");
+    if (s->fixed.len || listen || port || (written && written->bad))
         return;
     unsigned id = diags_add(l->d, "E058", at, "nothing tells the program where to listen");
     diags_hint(l->d, id,

@@ -4,21 +4,41 @@
 #include "conf/conf.h"
 #include "conf/schema.h"
 
-/* Text for mdoc: backslashes, and a dot or quote at the beginning of a line, have a meaning there.
+static void write_escaped(FILE *f, struct str word, bool first)
+{
+    if (first && word.n && (word.p[0] == '.' || word.p[0] == '\''))
+        fputs("\\&", f);
+    for (size_t i = 0; i < word.n; i++)
+        if (word.p[i] == '\\')
+            fputs("\\e", f);
+        else if (word.p[i] == '`')
+            fputs("\\(ga", f);
+        else if (word.p[i] == '\'')
+            fputs("\\(aq", f);
+        else
+            fputc(word.p[i], f);
+}
+
+/*
+ * Text for mdoc, without its last newline: a new sentence is a new line, lines are short, and what
+ * has a meaning to roff is escaped.
  */
 static void write_text(FILE *f, const char *text)
 {
-    if (*text == '.' || *text == '\'')
-        fputs("\\&", f);
-    for (const char *p = text; *p; p++)
-        if (*p == '\\')
-            fputs("\\e", f);
-        else if (*p == '`')
-            fputs("\\(ga", f);
-        else if (*p == '\'')
-            fputs("\\(aq", f);
-        else
-            fputc(*p, f);
+    struct str rest = str_of(text), word;
+    size_t col = 0;
+    bool sentence_ended = false;
+    while (str_split(&rest, ' ', &word)) {
+        if (col && (sentence_ended || col + 1 + word.n > 72)) {
+            fputc('\n', f);
+            col = 0;
+        } else if (col) {
+            fputc(' ', f);
+        }
+        write_escaped(f, word, col == 0);
+        col += word.n + 1;
+        sentence_ended = str_ends(word, STR("."));
+    }
 }
 
 /* mdoc macros end their arguments at spaces and take words such as Ar as macros: one quoted word.

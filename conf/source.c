@@ -237,11 +237,21 @@ static uint64_t look_up_fact(enum source_fact f)
     return 0;
 }
 
-uint64_t source_fact(struct conf_source *s, enum source_fact f)
+static struct str fact_name(enum source_fact f)
 {
     static const char *const names[] = {
         [FACT_ROOT] = "root", [FACT_CPUS] = "cpus", [FACT_UID] = "uid", [FACT_GID] = "gid"};
-    struct str key = str_of(names[f]);
+    return str_of(names[f]);
+}
+
+void source_preset_fact(struct conf_source *s, enum source_fact f, uint64_t value)
+{
+    record_add(s, REC_FACT, fact_name(f), true, arena_fmt(s->a, "%llu", (unsigned long long)value));
+}
+
+uint64_t source_fact(struct conf_source *s, enum source_fact f)
+{
+    struct str key = fact_name(f);
     const struct record *r = recorded(s, REC_FACT, key);
     if (!r)
         r = record_add(s, REC_FACT, key, true,

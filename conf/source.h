@@ -41,6 +41,8 @@ const char *source_path(struct conf_source *s, const char *path, enum source_wan
                         const char *user, uid_t uid, gid_t gid) MUST_USE;
 
 /* A source that holds one file and nothing else: tests and fuzzing. Everything else is missing. */
+/* Instead of a look at the machine: tests and fuzzing. */
+void source_preset_fact(struct conf_source *s, enum source_fact f, uint64_t value);
 struct conf_source *source_memory(const char *file, struct str text);
 
 #endif

@@ -117,7 +117,7 @@ static const struct {
     {G_NONE, "gzip", "write compress: [gzip]"},
     {G_NONE, "encode", "write compress: [br, zstd, gzip]"},
     {G_NONE, "add_header", "write headers: { set: { Name: value } }"},
-    {G_NONE, "header", "write headers: { set: { Name: value } }"},
+    {G_SITE, "header", "write headers: { set: { Name: value } }"},
     {G_NONE, "error_page", "write errors: { 404: FILE }"},
     {G_ROOT, "email", "write acme: { email: … }"},
     {G_ROOT, "http", "addresses go into listen: { http: …, https: … }"},

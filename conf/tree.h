@@ -46,9 +46,12 @@ struct member {
 struct node *yaml_load(struct arena *a, struct diags *d, struct conf_file *file);
 /* Bytes first: NUL, UTF-8, tabs. False when libyaml need not look. */
 bool yaml_scan(struct diags *d, struct conf_file *file);
-/* Words for libyaml's complaint at line, col (from 1). In a flow map or list when `flow`. */
+/*
+ * Words for libyaml's complaint about `at`; `opened`: where the thing it was reading began, line 0
+ * when it does not say. In a flow map or list when `flow`.
+ */
 void yaml_complain(struct arena *a, struct diags *d, const struct conf_file *file,
-                   const char *problem, unsigned line, unsigned col, bool flow);
+                   const char *problem, struct diag_place at, struct diag_place opened, bool flow);
 
 struct node *node_new(struct arena *a, enum node_kind kind, struct diag_place at,
                       const struct conf_file *file);

@@ -87,8 +87,10 @@ static bool in_range(struct str t, uint64_t v, const char *range, struct value_e
 bool value_count(struct str t, const char *range, uint64_t *out, struct value_error *e)
 {
     struct str unit;
-    if (!number(t, out, &unit, e))
+    if (!number(t, out, &unit, e)) {
+        hint(e, "write a whole number");
         return false;
+    }
     if (unit.n) {
         wrong(e, "E031", "`%.*s` is not a plain number", SHOWN(t));
         hint(e, "this key takes no unit");

@@ -156,14 +156,14 @@ bool value_url(struct arena *a, struct str t, struct conf_addr *out, struct str 
         *host = STR("localhost");
         return value_unix(a, str_sub(t, 5, t.n), out, e);
     }
+    /* A URL with a password is not to be shown. */
+    if (str_chr(t, '@') < t.n)
+        return wrong(e, "E036", NULL, "the URL of a backend takes no user name and password");
     if (!str_starts(t, STR("http://")))
         return later_scheme(t, e);
     struct str authority = str_sub(t, 7, t.n);
     if (authority.n && authority.p[authority.n - 1] == '/')
         authority.n--;
-    /* A URL with a password is not to be shown. */
-    if (str_chr(authority, '@') < authority.n)
-        return wrong(e, "E036", NULL, "the URL of a backend takes no user name and password");
     if (strcspn(arena_strz(a, authority), "/?#") < authority.n)
         return wrong(e, "E036", "paths go into routes; see strip_prefix",
                      "`%.*s`: the URL of a backend has no path", SHOWN(t));

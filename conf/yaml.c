@@ -26,6 +26,7 @@ struct builder {
     unsigned depth;
     unsigned nodes;
     unsigned documents;
+    struct node *last; /* the scalar read last: what libyaml stumbles over may be its rest */
     bool stop;
 };
 
@@ -200,17 +201,19 @@ static void on_scalar(struct builder *b, const yaml_event_t *e)
     refuse_decoration(b, e, e->data.scalar.anchor, e->data.scalar.tag);
     bool quoted = e->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
     text = arena_str(b->a, text);
-    if (memchr(text.p, 0, text.n)) {
+    bool nul = memchr(text.p, 0, text.n) != NULL;
+    if (nul)
         diags_add(b->d, "E017", at, "a NUL character");
-        text = STR("");
-    }
     if (expects_key(b)) {
         take_key(b, text, at);
+        b->stack[b->depth - 1].drop |= nul;
         return;
     }
     struct node *n = node_new(b->a, NODE_SCALAR, at, b->file);
     n->text = text;
     n->quoted = quoted;
+    n->bad = nul;
+    b->last = n;
     struct frame *f = b->depth ? &b->stack[b->depth - 1] : NULL;
     if (!quoted && text.n == 0 && f && f->node->kind == NODE_MAP && f->flow && !f->drop) {
         unsigned id =
@@ -231,6 +234,7 @@ static void on_alias(struct builder *b, const yaml_event_t *e)
     diags_hint(b->d, id, "if it is a value, put it in quotes: \"*%s\"", name);
     if (expects_key(b)) {
         take_key(b, arena_fmt(b->a, "*%s", name), at);
+        b->stack[b->depth - 1].drop = true;
         return;
     }
     struct node *n = node_new(b->a, NODE_SCALAR, at, b->file);
@@ -334,9 +338,13 @@ static void parse(struct builder *b)
         if (!yaml_parser_parse(&p, &e)) {
             ASSERT(p.error != YAML_MEMORY_ERROR);
             const char *problem = p.problem ? p.problem : "not YAML";
-            yaml_complain(b->a, b->d, b->file, problem, (unsigned)p.problem_mark.line + 1,
-                          (unsigned)p.problem_mark.column + 1, in_flow(b));
+            struct diag_place at = place_of(b, &p.problem_mark, NULL);
+            struct diag_place opened = place_of(b, &p.context_mark, NULL);
+            yaml_complain(b->a, b->d, b->file, problem, at,
+                          p.context ? opened : (struct diag_place){0}, in_flow(b));
             b->file->broken = true;
+            if (b->last)
+                b->last->bad = true;
             break;
         }
         bool end = e.type == YAML_STREAM_END_EVENT;
@@ -359,18 +367,16 @@ struct node *yaml_load(struct arena *a, struct diags *d, struct conf_file *file)
     b->d = d;
     b->file = file;
     parse(b);
-    if (!b->root) {
+    if (!b->root || (file->broken && b->root->kind != NODE_MAP)) {
         if (!file->broken)
             diags_add(d, "E023", (struct diag_place){.file = file->shown}, "the file is empty");
         file->broken = true;
         return NULL;
     }
     if (b->root->kind != NODE_MAP) {
-        if (!node_is_empty(b->root) || !file->broken) {
-            unsigned id =
-                diags_add(d, "E023", b->root->at, "the file must be a map of keys at its top");
-            diags_hint(d, id, "write `key: value` lines");
-        }
+        unsigned id =
+            diags_add(d, "E023", b->root->at, "the file must be a map of keys at its top");
+        diags_hint(d, id, "write `key: value` lines");
         file->broken = true;
         return NULL;
     }

@@ -4,33 +4,7 @@
  * is made in yaml.c.
  */
 #include "conf/tree.h"
-
-/* Length of the UTF-8 character at p (RFC 3629: no overlong forms, no surrogates), 0 when bad. */
-static size_t utf8_len(const unsigned char *p, size_t n)
-{
-    static const struct {
-        unsigned char first_lo, first_hi, second_lo, second_hi;
-        size_t len;
-    } forms[] = {
-        {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
-        {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
-        {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    if (p[0] < 0x80)
-        return 1;
-    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
-        if (p[0] < forms[i].first_lo || p[0] > forms[i].first_hi)
-            continue;
-        size_t len = forms[i].len;
-        if (n < len || p[1] < forms[i].second_lo || p[1] > forms[i].second_hi)
-            return 0;
-        for (size_t k = 2; k < len; k++)
-            if (p[k] < 0x80 || p[k] > 0xbf)
-                return 0;
-        return len;
-    }
-    return 0;
-}
+#include "conf/utf8.h"
 
 static bool scan_characters(struct diags *d, const struct conf_file *file)
 {
@@ -131,7 +105,7 @@ static size_t offset_of(struct str line, unsigned col)
 {
     size_t i = 0;
     for (unsigned c = 1; c < col && i < line.n; c++)
-        i += MAX(utf8_len((const unsigned char *)line.p + i, line.n - i), (size_t)1);
+        i += MAX(utf8_len(line.p + i, line.n - i), (size_t)1);
     return i;
 }
 
@@ -139,7 +113,7 @@ static unsigned column_of(struct str line, size_t offset)
 {
     unsigned col = 1;
     for (size_t i = 0; i < offset && i < line.n; col++)
-        i += MAX(utf8_len((const unsigned char *)line.p + i, line.n - i), (size_t)1);
+        i += MAX(utf8_len(line.p + i, line.n - i), (size_t)1);
     return col;
 }
 
@@ -240,27 +214,39 @@ static bool find_unquoted(struct str line, bool flow, size_t *from, size_t *to)
     return false;
 }
 
+/* The line with the value in quotes; false when no kind of quotes does. */
+static bool mend(struct arena *a, struct str *line, size_t from, size_t to)
+{
+    struct str value = str_sub(*line, from, to);
+    /* With a quote or backslash inside, single quotes need no further care but for ' itself. */
+    bool single = memchr(value.p, '"', value.n) || memchr(value.p, '\\', value.n);
+    const char *q = single ? "'" : "\"";
+    if (single && memchr(value.p, '\'', value.n))
+        return false;
+    *line = arena_fmt(a, STR_FMT "%s" STR_FMT "%s" STR_FMT, STR_ARG(str_sub(*line, 0, from)), q,
+                      STR_ARG(value), q, STR_ARG(str_sub(*line, to, line->n)));
+    return true;
+}
+
 static bool complain_quotes(struct arena *a, struct diags *d, const struct conf_file *file,
                             unsigned line_no, bool flow)
 {
-    struct str line = text_line(file->text, line_no);
-    size_t from, to;
-    if (!find_unquoted(line, flow, &from, &to) || to == from)
+    struct str line = text_line(file->text, line_no), mended = line;
+    size_t from, to, next, end;
+    if (!find_unquoted(line, flow, &from, &to) || to == from || !mend(a, &mended, from, to))
         return false;
-    struct str value = str_sub(line, from, to);
-    /* With a quote or backslash inside, single quotes need no further care but for ' itself. */
-    const char *q = memchr(value.p, '"', value.n) || memchr(value.p, '\\', value.n) ? "'" : "\"";
-    if (*q == '\'' && memchr(value.p, '\'', value.n))
-        return false;
+    /* Others of the same line would only show in the next run. */
+    for (int i = 0; i < 16 && find_unquoted(mended, flow, &next, &end) && end > next; i++)
+        if (!mend(a, &mended, next, end))
+            break;
     struct diag_place at = {.file = file->shown,
                             .line = line_no,
                             .col = column_of(line, from),
                             .len = column_of(line, to) - column_of(line, from)};
-    struct str mended =
-        arena_fmt(a, STR_FMT "%s" STR_FMT "%s" STR_FMT, STR_ARG(str_sub(line, 0, from)), q,
-                  STR_ARG(value), q, STR_ARG(str_sub(line, to, line.n)));
-    struct str what = memchr("*[:%@`", value.p[0], 6)
-                          ? arena_fmt(a, "a value that begins with `%c` needs quotes", value.p[0])
+    char first = line.p[from];
+    struct str what = first == '`' ? STR("a value that begins with a backtick needs quotes")
+                      : memchr("*[:%@", first, 5)
+                          ? arena_fmt(a, "a value that begins with `%c` needs quotes", first)
                           : STR("a value that holds `: ` needs quotes");
     unsigned id = diags_add(d, "E020", at, STR_FMT, STR_ARG(what));
     diags_hint(d, id, "put it in quotes");
@@ -305,22 +291,26 @@ static const struct {
 };
 
 void yaml_complain(struct arena *a, struct diags *d, const struct conf_file *file,
-                   const char *problem, unsigned line, unsigned col, bool flow)
+                   const char *problem, struct diag_place at, struct diag_place opened, bool flow)
 {
-    struct diag_place at = {.file = file->shown, .line = line, .col = col, .len = 1};
-    if (complain_quotes(a, d, file, line, flow))
+    struct str line = text_line(file->text, at.line);
+    if (complain_quotes(a, d, file, at.line, flow))
         return;
     /* A parser error is noticed at the next token, often one line late. */
-    if (line > 1 &&
-        offset_of(text_line(file->text, line), col) <= spaces_of(text_line(file->text, line)) &&
-        complain_quotes(a, d, file, line - 1, flow))
+    if (at.line > 1 && offset_of(line, at.col) <= spaces_of(line) &&
+        complain_quotes(a, d, file, at.line - 1, flow))
         return;
+    bool quote = strstr(problem, "end of stream") || strstr(problem, "document indicator");
+    bool bracket = strstr(problem, "expected ','") != NULL;
     for (size_t i = 0; i < ARRAY_LEN(phrases); i++) {
         if (!strstr(problem, phrases[i].libyaml))
             continue;
-        unsigned id = diags_add(d, "E002", at, "%s", phrases[i].message);
+        unsigned id =
+            diags_add(d, "E002", quote && opened.line ? opened : at, "%s", phrases[i].message);
         if (phrases[i].hint)
             diags_hint(d, id, "%s", phrases[i].hint);
+        if (bracket && opened.line)
+            diags_also(d, id, opened, "opened here");
         return;
     }
     diags_add(d, "E002", at, "not YAML: %s", problem);
