@@ -67,7 +67,8 @@ function drawSpark(card, samples) {
 function showInfo(card, state, info, latency) {
   const kill = card.querySelector(".kill code");
   card.querySelector(".version").textContent = info.version;
-  for (const name of ["pid", "instance", "requests"]) setField(card, name, info[name]);
+  for (const name of ["pid", "requests"]) setField(card, name, info[name]);
+  setField(card, "instance", info.instance.replace(/^.*\//, "")); // the card names the channel
   setField(card, "uptime", formatUptime(info.uptime));
   setField(card, "latency", `${latency.toFixed(latency < 10 ? 1 : 0)} ms`);
   kill.textContent = `kill -9 ${info.pid}`;
