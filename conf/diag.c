@@ -78,9 +78,10 @@ __attribute__((format(printf, 2, 0))) static struct str format(struct arena *a, 
                                                                va_list ap)
 {
     char none[1];
+    ASSERT(fmt);
     va_list again;
     va_copy(again, ap);
-    int n = vsnprintf(none, sizeof(none), fmt ? fmt : "", again);
+    int n = vsnprintf(none, sizeof(none), fmt, again);
     va_end(again);
     ASSERT(n >= 0);
     char *p = arena_alloc(a, (size_t)n + 1);

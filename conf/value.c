@@ -255,79 +255,158 @@ static bool check_service_listen(struct arena *a, const struct schema_key *k, st
     return true;
 }
 
-static bool check_status(struct str t, struct value_error *e)
+/* ---- by type ---- */
+
+static bool check_bool(struct arena *a, const struct schema_key *k, struct str t,
+                       struct value_error *e)
+{
+    bool v;
+    (void)a;
+    (void)k;
+    return value_bool(t, &v, e);
+}
+
+/* Numbers of all kinds. */
+static bool check_number(struct arena *a, const struct schema_key *k, struct str t,
+                         struct value_error *e)
 {
     uint64_t v;
-    return value_count(t, "200-599", &v, e);
+    (void)a;
+    switch (k->type) {
+    case T_PORT:
+        return value_count(t, "1-65535", &v, e);
+    case T_STATUS:
+        return value_count(t, "200-599", &v, e);
+    case T_SIZE:
+        return value_size(t, k->values, &v, e);
+    case T_DURATION:
+        return value_duration(t, &v, e);
+    case T_BYTE_RATE:
+        return value_byte_rate(t, &v, e);
+    default:
+        return value_count(t, k->values, &v, e);
+    }
+}
+
+static bool check_rate(struct arena *a, const struct schema_key *k, struct str t,
+                       struct value_error *e)
+{
+    (void)a;
+    (void)k;
+    return value_rate(t, e);
+}
+
+static bool check_word(struct arena *a, const struct schema_key *k, struct str t,
+                       struct value_error *e)
+{
+    (void)a;
+    return check_enum(k, t, e);
+}
+
+static bool check_addr(struct arena *a, const struct schema_key *k, struct str t,
+                       struct value_error *e)
+{
+    struct conf_addr v;
+    (void)k;
+    return value_addr(a, t, &v, e);
+}
+
+static bool check_host(struct arena *a, const struct schema_key *k, struct str t,
+                       struct value_error *e)
+{
+    struct str v;
+    (void)k;
+    return value_host(a, t, &v, e);
+}
+
+static bool check_name(struct arena *a, const struct schema_key *k, struct str t,
+                       struct value_error *e)
+{
+    (void)a;
+    (void)k;
+    return value_name(t, N_NAME, e);
+}
+
+static bool check_url(struct arena *a, const struct schema_key *k, struct str t,
+                      struct value_error *e)
+{
+    struct conf_addr v;
+    struct str host;
+    (void)k;
+    return value_url(a, t, &v, &host, e);
+}
+
+static bool check_mode(struct arena *a, const struct schema_key *k, struct str t,
+                       struct value_error *e)
+{
+    mode_t v;
+    (void)a;
+    (void)k;
+    return value_mode(t, &v, e);
+}
+
+static bool check_uids(struct arena *a, const struct schema_key *k, struct str t,
+                       struct value_error *e)
+{
+    uint32_t first, last;
+    (void)a;
+    (void)k;
+    return value_uids(t, &first, &last, e);
+}
+
+static bool check_target(struct arena *a, const struct schema_key *k, struct str t,
+                         struct value_error *e)
+{
+    (void)a;
+    (void)k;
+    return value_target(t, e);
+}
+
+static bool check_network(struct arena *a, const struct schema_key *k, struct str t,
+                          struct value_error *e)
+{
+    struct conf_addr ip;
+    size_t slash = str_chr(t, '/');
+    uint64_t bits = 0;
+    (void)a;
+    (void)k;
+    if (value_ip(str_sub(t, 0, slash), 1, &ip) &&
+        (slash == t.n || str_u64(str_sub(t, slash + 1, t.n), &bits)) &&
+        bits <= (ip.sa.ss_family == AF_INET ? 32U : 128U))
+        return true;
+    return wrong(e, "E034", "`%.*s` is no network such as 10.0.0.0/8", SHOWN(t));
 }
 
 bool value_check(struct arena *a, const struct schema_key *k, struct str t, struct value_error *e)
 {
-    union {
-        uint64_t n;
-        bool b;
-        mode_t mode;
-        uint32_t uid[2];
-        struct str s;
-        struct conf_addr addr;
-    } v;
-    struct str s;
-    if ((k->flags & S_OFF) && value_is_off(t))
-        return true;
-    if ((k->flags & S_AUTO) && str_eq(t, STR("auto")))
+    /* What has no entry is any text. */
+    static bool (*const checks[])(struct arena *, const struct schema_key *, struct str,
+                                  struct value_error *) = {
+        [T_BOOL] = check_bool,
+        [T_COUNT] = check_number,
+        [T_PORT] = check_number,
+        [T_SIZE] = check_number,
+        [T_DURATION] = check_number,
+        [T_BYTE_RATE] = check_number,
+        [T_STATUS] = check_number,
+        [T_RATE] = check_rate,
+        [T_ENUM] = check_word,
+        [T_ADDR] = check_addr,
+        [T_HOST] = check_host,
+        [T_NAME] = check_name,
+        [T_URL] = check_url,
+        [T_MODE] = check_mode,
+        [T_UIDS] = check_uids,
+        [T_TARGET] = check_target,
+        [T_CIDR] = check_network,
+        [T_SERVICE_LISTEN] = check_service_listen,
+        [T_MAP] = NULL,
+    };
+    if (((k->flags & S_OFF) && value_is_off(t)) || ((k->flags & S_AUTO) && str_eq(t, STR("auto"))))
         return true;
     if (t.n == 0 && (k->flags & S_NONE))
         return true;
     if (t.n == 0)
         return wrong(e, "E005", "`%s` has no value", k->name);
-    switch (k->type) {
-    case T_BOOL:
-        return value_bool(t, &v.b, e);
-    case T_COUNT:
-        return value_count(t, k->values, &v.n, e);
-    case T_PORT:
-        return value_count(t, "1-65535", &v.n, e);
-    case T_SIZE:
-        return value_size(t, k->values, &v.n, e);
-    case T_DURATION:
-        return value_duration(t, &v.n, e);
-    case T_BYTE_RATE:
-        return value_byte_rate(t, &v.n, e);
-    case T_RATE:
-        return value_rate(t, e);
-    case T_ENUM:
-        return check_enum(k, t, e);
-    case T_ADDR:
-        return value_addr(a, t, &v.addr, e);
-    case T_HOST:
-        return value_host(a, t, &v.s, e);
-    case T_NAME:
-        return value_name(t, N_NAME, e);
-    case T_URL:
-        return value_url(a, t, &v.addr, &s, e);
-    case T_MODE:
-        return value_mode(t, &v.mode, e);
-    case T_UIDS:
-        return value_uids(t, &v.uid[0], &v.uid[1], e);
-    case T_STATUS:
-        return check_status(t, e);
-    case T_TARGET:
-        return value_target(t, e);
-    case T_SERVICE_LISTEN:
-        return check_service_listen(a, k, t, e);
-    case T_CIDR: {
-        size_t slash = str_chr(t, '/');
-        uint64_t bits = 0;
-        if (!value_ip(str_sub(t, 0, slash), 1, &v.addr) ||
-            (slash < t.n && !str_u64(str_sub(t, slash + 1, t.n), &bits)) ||
-            bits > (v.addr.sa.ss_family == AF_INET ? 32U : 128U))
-            return wrong(e, "E034", "`%.*s` is no network such as 10.0.0.0/8", SHOWN(t));
-        return true;
-    }
-    case T_STRING:
-    case T_PATH:
-    case T_MAP:
-        return true;
-    }
-    return true;
+    return !checks[k->type] || checks[k->type](a, k, t, e);
 }
