@@ -297,6 +297,7 @@ static void check_map(struct check *c, struct node *n, enum schema_group g, stru
         const struct schema_key *k = schema_find(g, m->key);
         if (!k) {
             unknown_key(c, m, g, where);
+            n->stray = true;
             continue;
         }
         if (k->flags & S_LATER)

@@ -20,7 +20,6 @@ static enum conf_handler one_handler(struct load *l, const struct member *m)
     const struct node *map = m->value;
     const struct member *first = NULL;
     enum conf_handler found = (enum conf_handler)0;
-    bool later = false;
     for (unsigned i = 0; i < map->n; i++) {
         const struct schema_key *k = schema_find(G_ROUTE, map->v[i].key);
         if (!k || !(k->flags & S_HANDLER))
@@ -33,12 +32,11 @@ static enum conf_handler one_handler(struct load *l, const struct member *m)
             return (enum conf_handler)0;
         }
         first = &map->v[i];
-        later = (k->flags & S_LATER) != 0;
         for (size_t h = 0; h < ARRAY_LEN(handlers); h++)
             if (strcmp(k->name, handlers[h].name) == 0)
                 found = handlers[h].handler;
     }
-    if (!first && !later) {
+    if (!first && !map->stray) {
         unsigned id =
             diags_add(l->d, "E052", m->at, "route `" STR_FMT "` has no handler", STR_ARG(m->key));
         diags_hint(l->d, id, "one of proxy, files, redirect, respond");

@@ -43,6 +43,8 @@ static void load_host(struct load *l, struct scope *sc, const struct member *m,
 {
     const struct node *map = m->value, *n = node_get(map, "host");
     struct value_error e;
+    if (!n && map->stray)
+        return;
     if (!n) {
         unsigned id = diags_add(l->d, "E056", m->at, "%s `" STR_FMT "` has no host",
                                 site->is_channel ? "channel" : "site", STR_ARG(m->key));
@@ -105,7 +107,9 @@ static void load_site(struct load *l, const struct member *m, bool is_channel)
     load_timeouts(l, &sc, node_get(map, "timeouts"), G_SITE_TIMEOUTS, &site->timeouts);
     load_services(l, &sc, node_get(map, "services"), site);
     const struct node *routes = node_get(map, "routes");
-    if (!map_size(routes) && !(routes && routes->bad)) {
+    if (!map_size(routes) && (map->stray || (routes && routes->bad)))
+        return;
+    if (!map_size(routes)) {
         unsigned id = diags_add(l->d, "E057", m->at, "%s `" STR_FMT "` has no routes",
                                 is_channel ? "channel" : "site", STR_ARG(m->key));
         diags_hint(l->d, id, "write routes: { /: { proxy: SERVICE } }");

@@ -61,6 +61,7 @@ static struct node *merge_named(struct arena *a, struct diags *d, const struct s
                                 const struct node *base, const struct node *over)
 {
     struct node *out = node_new(a, NODE_MAP, over->at, over->file);
+    out->stray = over->stray || (base && base->stray);
     for (unsigned i = 0; base && i < base->n; i++)
         if (!node_member(over, base->v[i].key) && !node_is_off(base->v[i].value))
             node_add(a, out, base->v[i].key, base->v[i].at, base->v[i].value);
@@ -110,6 +111,7 @@ static struct node *merge_maps(struct arena *a, struct diags *d, enum schema_gro
                                const struct node *base, const struct node *over)
 {
     struct node *out = node_new(a, NODE_MAP, over->at, over->file);
+    out->stray = over->stray || (base && base->stray);
     for (unsigned i = 0; base && i < base->n; i++) {
         const struct member *m = &base->v[i];
         if (!node_member(over, m->key) && !displaced(g, schema_find(g, m->key), over))

@@ -444,6 +444,24 @@ static void test_expand(void **state)
     }
 }
 
+/* What is shipped is right, with no warning. */
+static void test_shipped(void **state)
+{
+    static const char *const files[] = {"conf/demo.yaml", "conf/example.yaml"};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        struct head h = {.root = true};
+        struct diags *d = diags_new();
+        struct conf_source *s = source_of(files[i], &h);
+        struct conf *c = conf_load(s, CONF_OFFLINE, d);
+        if (!c || diags_warnings(d))
+            fail_msg("%s:\n" STR_FMT, files[i], STR_ARG(printed(d, DIAG_TEXT, false)));
+        conf_unref(&c);
+        conf_source_close(&s);
+        diags_free(&d);
+    }
+}
+
 /* ---- cases become tests ---- */
 
 static char home[4096];
@@ -490,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_permission),
         cmocka_unit_test(test_issuer),
         cmocka_unit_test(test_expand),
+        cmocka_unit_test(test_shipped),
     };
     unsigned n = 0;
     if (!getcwd(home, sizeof(home)))
