@@ -306,7 +306,7 @@ static void load_service(struct load *l, const struct scope *site_scope, const s
         load_run(l, &sc, map, s);
     } else if (url) {
         load_url(l, &sc, map, s);
-    } else {
+    } else if (!map->stray) {
         unsigned id =
             diags_add(l->d, "E053", m->at, "service `" STR_FMT "` has neither `run` nor `url`",
                       STR_ARG(m->key));

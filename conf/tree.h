@@ -26,9 +26,10 @@ struct node {
     enum node_kind kind;
     struct diag_place at;
     const struct conf_file *file;
-    struct str text;  /* scalars: as written, placeholders inside */
-    bool quoted;      /* "off" in quotes is a string and removes nothing */
-    bool bad;         /* reported already: quietly take the default */
+    struct str text; /* scalars: as written, placeholders inside */
+    bool quoted;     /* "off" in quotes is a string and removes nothing */
+    bool stray;      /* maps: holds an unknown key, which may be the one that seems to be missing */
+    bool bad;        /* reported already: quietly take the default */
     struct member *v; /* map members, list items (without keys) */
     unsigned n, cap;
 };
