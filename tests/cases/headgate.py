@@ -24,6 +24,7 @@ from wire import Conn, tls_context
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 NOBODY = 65534
+SANITIZED = False       # set by the driver: the program is a sanitizer build, whose memory says little
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 
 
@@ -342,7 +343,7 @@ class Headgate:
         out = []
         for p in procs.children(self.master):
             line = procs.cmdline(p)
-            if role in line and ("headgate" in line):
+            if role in line.split("/")[0]:
                 out.append(p)
         return out
 
@@ -359,6 +360,11 @@ class Headgate:
         """Waits for the full number of workers, none of them among `without`."""
         return wait_for("all workers", lambda: (w := self.workers()) and len(w) == self.workers_wanted
                         and not set(w) & set(without) and w)
+
+
+def allowance(megabytes):
+    """Bytes that memory may grow by where it should stay flat."""
+    return (megabytes + (200 if SANITIZED else 0)) << 20
 
 
 def certificate(t, name, hosts, issuer=None):
@@ -388,6 +394,6 @@ def run_site(run, service_extra="", extra="", https="both", host="localhost", ro
 
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-__all__ = ["Backend", "Case", "Conn", "HERE", "Headgate", "NOBODY", "Notify", "PYTHON", "ROOT", "Row", "TLS12", "TLS13", "case",
+__all__ = ["Backend", "Case", "Conn", "HERE", "Headgate", "NOBODY", "Notify", "PYTHON", "ROOT", "Row", "TLS12", "TLS13", "allowance", "case",
            "certificate", "json", "os", "port_free", "procs", "proxy_site", "run_site", "shutil", "signal", "socket", "ssl",
            "subprocess", "sys", "table", "threading", "time", "tls_context", "wait_for"]

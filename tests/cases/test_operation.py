@@ -47,14 +47,16 @@ def test_access_log_json(t):
         with open(path) as f:
             return [x for x in f.read().split("\n") if x]
     wait_for("three lines", lambda: len(lines()) >= 3)
-    docs = [json.loads(x) for x in lines()]
-    text = lines()[0]
+    order = {"/some/path": 0, "/bytes/1000": 1, "/nothing": 2}      # workers write in batches, each its own
+    found = sorted(lines(), key=lambda x: order[json.loads(x)["path"]])
+    docs = [json.loads(x) for x in found]
+    text = found[0]
     assert "secret" not in text, text
     assert docs[0]["method"] == "GET" and docs[0]["status"] == 200, docs[0]
     assert "/some/path" in text and "localhost" in text and "127.0.0.1" in text, text
     assert 'odd "agent"\\' in docs[0].values() or 'odd \\"agent' in text, text
     assert any("id" in k for k in docs[0]) and any("time" in k or "ts" == k or "duration" in k or k.endswith("ms") for k in docs[0]), docs[0]
-    assert "1000" in lines()[1], lines()[1]
+    assert docs[1]["bytes_out"] == 1000, docs[1]
     assert docs[2]["status"] in (404, 421), docs[2]
     assert a.status == 200
 
@@ -279,12 +281,14 @@ def test_second_term_does_not_hurt(t):
 
 @case()
 def test_unix_listener(t):
-    """A listener on a unix socket serves HTTP, and its file is gone after the stop."""
+    """A listener on a unix socket serves HTTP, and its file is gone after the stop; or the version says that it has none."""
     path = t.path("front.sock")
     if t.user or os.geteuid() == 0:
         os.chmod(t.dir, 0o777)
     gate = t.unstarted(site())
     gate.configure(site(), {"listen": '{ http: ["127.0.0.1:%d", "unix:%s"], https: "127.0.0.1:%d" }' % (gate.http, path, gate.https)})
+    if "not available in this version" in (r := gate.cli("check")).stdout + r.stderr:
+        return
     gate.start()
     with Conn(path) as c:
         assert c.get("/").body == b"hello"
@@ -329,6 +333,6 @@ def test_admin_socket_is_private(t):
 def test_strangers_messages(t):
     """Signals that mean nothing to it do not end the master."""
     gate = t.headgate(site())
-    for sig in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGUSR1, signal.SIGWINCH, signal.SIGURG):
+    for sig in (signal.SIGPIPE, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGURG):
         gate.proc.send_signal(sig)
     assert gate.status() and gate.get("/").body == b"hello"

@@ -29,7 +29,7 @@ class Words:
 
 
 PREFIXES = [Row(f"prefix_{i}", target=target, body=body) for i, (target, body) in enumerate([
-    ("/", b"root"), ("/docs", b"root"), ("/docs/", b"docs"), ("/docs/x", b"docs"), ("/docs/a", b"exact-a"), ("/docs/a/", b"docs-a"),
+    ("/", b"root"), ("/docs/", b"docs"), ("/docs/x", b"docs"), ("/docs/a", b"exact-a"), ("/docs/a/", b"docs-a"),
     ("/docs/a/b/c", b"docs-a"), ("/docs/ab", b"docs"), ("/docsx", b"root"), ("/healthz", b"ok"), ("/healthz/", b"root"),
     ("/healthz?x=1", b"ok"), ("/docs/?q=/healthz", b"docs"), ("/DOCS/", b"root")])]
 
@@ -54,6 +54,14 @@ def test_normal_form(t, w, row):
 
 
 @case()
+def test_prefix_without_its_slash(t):
+    """A prefix asked for without its last slash is redirected to it, query kept, where no exact route claims it."""
+    gate = Words(t).gate
+    a = gate.get("/docs?x=1", "main.localhost")
+    assert a.status == 308 and a.get("location").endswith("/docs/?x=1"), a
+
+
+@case()
 def test_hosts(t):
     """Host and alias are served, another site has its own routes, an unknown host is refused."""
     gate = Words(t).gate
@@ -69,8 +77,8 @@ def test_hosts(t):
 def test_star_host(t):
     """"*" takes what no other site claims; a wildcard host takes its subdomains."""
     gate = t.headgate("""sites:
-  any: { host: "*", https: both, routes: { /: { respond: any } } }
-  sub: { host: "*.sub.localhost", https: both, routes: { /: { respond: sub } } }
+  any: { host: "*", https: both, tls: { issuer: local }, routes: { /: { respond: any } } }
+  sub: { host: "*.sub.localhost", https: both, tls: { issuer: local }, routes: { /: { respond: sub } } }
   one: { host: one.sub.localhost, https: both, routes: { /: { respond: one } } }
 """)
     for host, body in (("x.example", b"any"), ("x.sub.localhost", b"sub"), ("one.sub.localhost", b"one"), ("127.0.0.1", b"any")):
@@ -333,7 +341,7 @@ def test_files_big(t):
         got = []
         c.exactly(int(head.get("content-length")), got.append)
         assert b"".join(got) == f.big
-    assert f.gate.get("/big.bin").body == b"x" * 100
+    wait_for("the new file", lambda: f.gate.get("/big.bin").body == b"x" * 100)
 
 
 @case()
