@@ -17,6 +17,13 @@ static json_t *patterned(const char *pattern)
     return json_pack("{s:[s,s],s:s}", "type", "string", "integer", "pattern", pattern);
 }
 
+/* Units are compulsory: of bare numbers only 0. */
+static json_t *with_unit(const char *pattern)
+{
+    return json_pack("{s:[{s:i},{s:s,s:s}]}", "anyOf", "const", 0, "type", "string", "pattern",
+                     pattern);
+}
+
 static json_t *words(const char *list)
 {
     json_t *v = json_array();
@@ -66,11 +73,11 @@ static json_t *one(const struct schema_key *k)
     case T_PORT:
         return patterned("^[0-9]+$");
     case T_SIZE:
-        return patterned("^(0|[0-9]+ ?(B|KiB|MiB|GiB|TiB)|\\$.+)$");
+        return with_unit("^(0|[0-9]+ ?(B|KiB|MiB|GiB|TiB)|\\$.+)$");
     case T_DURATION:
-        return patterned("^(0|[0-9]+ ?(ms|s|m|h|d)|\\$.+)$");
+        return with_unit("^(0|[0-9]+ ?(ms|s|m|h|d)|\\$.+)$");
     case T_BYTE_RATE:
-        return patterned("^(0|[0-9]+ ?(B|KiB|MiB)/s)$");
+        return with_unit("^(0|[0-9]+ ?(B|KiB|MiB)/s)$");
     case T_RATE:
         return patterned("^[0-9]+/[smh]$");
     case T_ENUM:
