@@ -12,10 +12,8 @@ static unsigned map_size(const struct node *n)
 }
 
 /* How many services and routes there will be at most: their arrays never move. */
-static void make_room(struct load *l, const struct node *sites, unsigned *services,
-                      unsigned *routes)
+static void count_parts(const struct node *sites, unsigned *services, unsigned *routes)
 {
-    (void)l;
     for (unsigned i = 0; i < map_size(sites); i++) {
         *services += map_size(node_get(sites->v[i].value, "services"));
         *routes += map_size(node_get(sites->v[i].value, "routes"));
@@ -138,8 +136,8 @@ void load_sites(struct load *l)
                       *sites = node_get(l->root, "sites");
     struct conf *c = l->c;
     unsigned services = 0, routes = 0, n = map_size(channels) + map_size(sites);
-    make_room(l, channels, &services, &routes);
-    make_room(l, sites, &services, &routes);
+    count_parts(channels, &services, &routes);
+    count_parts(sites, &services, &routes);
     c->sites = arena_zarray(l->a, struct conf_site, n + 1);
     c->services = arena_zarray(l->a, struct conf_service, services + 1);
     c->roots = arena_zarray(l->a, struct conf_root, routes + 1);

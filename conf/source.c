@@ -225,10 +225,6 @@ static uint64_t look_up_fact(enum source_fact f)
     switch (f) {
     case FACT_ROOT:
         return geteuid() == 0;
-    case FACT_UID:
-        return geteuid();
-    case FACT_GID:
-        return getegid();
     case FACT_CPUS:
         if (sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) > 0)
             return (uint64_t)CPU_COUNT(&set);
@@ -239,8 +235,7 @@ static uint64_t look_up_fact(enum source_fact f)
 
 static struct str fact_name(enum source_fact f)
 {
-    static const char *const names[] = {
-        [FACT_ROOT] = "root", [FACT_CPUS] = "cpus", [FACT_UID] = "uid", [FACT_GID] = "gid"};
+    static const char *const names[] = {[FACT_ROOT] = "root", [FACT_CPUS] = "cpus"};
     return str_of(names[f]);
 }
 

@@ -8,7 +8,7 @@
 #include "conf/conf.h"
 
 /* Facts of the machine and of the process. */
-enum source_fact { FACT_ROOT, FACT_CPUS, FACT_UID, FACT_GID };
+enum source_fact { FACT_ROOT, FACT_CPUS };
 
 struct source_user {
     uid_t uid;
