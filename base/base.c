@@ -52,6 +52,9 @@ const char *err_of_errno(int err)
         return err_no_memory;
     case ENOENT:
         return "no such file";
+    case ENOSPC:
+    case EDQUOT:
+        return "the disk is full";
     case EHOSTUNREACH:
     case ENETUNREACH:
         return "no route to the host";

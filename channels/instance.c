@@ -181,6 +181,8 @@ const char *instance_spawn(struct instance *i)
         .uid = i->user.uid,
         .gid = i->user.gid,
         .own_group = true,
+        /* Until a new master can adopt them, instances must not outlive the one that knows them. */
+        .die_with_parent = true,
         .no_new_privs = true,
     };
     struct proc proc = {.pidfd = -1};

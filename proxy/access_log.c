@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/stats.h"
 
@@ -40,6 +41,7 @@ static struct {
     enum sink_kind kind;
     size_t used;
     bool torn;  /* the last thing written was not a whole line, and its rest is lost */
+    bool lost;  /* the last write failed, and that was said */
     bool stuck; /* the reader took nothing last time: wait for the deadline before the next try */
     struct deadline due;
     char buffer[BUFFER_MAX];
@@ -148,6 +150,17 @@ static void mend(void)
         sink.torn = false;
 }
 
+/* Said once; again only after lines went through in between. */
+static void say_lost(int err)
+{
+    if (sink.lost)
+        return;
+    sink.lost = true;
+    const struct snapshot *now = snapshot_current();
+    log_error("access log lines are lost: make room for them, or change log.access.to", "to", "%s",
+              now ? now->conf->log.to.p : "", "cause", "%s", err_of_errno(err));
+}
+
 static void drop(size_t from)
 {
     const unsigned lines = count_lines(sink.buffer + from, sink.used - from);
@@ -166,6 +179,7 @@ void access_log_flush(void)
         ssize_t got = sink_write(sink.buffer + done, n);
         if (got > 0) {
             done += (size_t)got;
+            sink.lost = false;
         } else if (got < 0 && errno == EINTR) {
             continue;
         } else if (got < 0 && errno == EAGAIN) {
@@ -173,6 +187,7 @@ void access_log_flush(void)
             break;
         } else { /* the reader is gone or the disk is full: these lines are lost, later ones may not
                     be */
+            say_lost(errno);
             drop(done);
             return;
         }

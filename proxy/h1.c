@@ -432,6 +432,9 @@ static void codec_head(struct req *r, bool end)
     /* A client that still waits for 100 may or may not send its body: only a close is clear. */
     if (r->expect_continue || client_draining())
         h->keep_alive = false;
+    /* Nor is it worth reading a long body that nobody wants only to keep the connection. */
+    if (!h->body_done && !r->body_wanted && h->framing == H1_LENGTH && h->body_left > DISCARD_MAX)
+        h->keep_alive = false;
     head_fields(&o, r);
     head_framing(&o, h, r, end);
     if (o.over) {
