@@ -9,7 +9,7 @@
 #include "base/stats.h"
 #include "proxy/client.h"
 
-#define DISCARD_MAX  (64 * 1024) /* of an unread request body, to keep the connection */
+#define DISCARD_MAX  (1024 * 1024) /* of an unread request body, to keep the connection */
 #define HEAD_SCRATCH (72 * 1024)
 
 static void pump(struct client *c, struct slice *fresh);
