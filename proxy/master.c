@@ -157,7 +157,8 @@ void master_changed(void)
 static void on_hangup_done(struct reload_wait *w, enum admin_status status, struct str text)
 {
     (void)w;
-    if (status != ADMIN_FINE)
+    /* The log has it too, as one event; a terminal gets it as it reads best. */
+    if (status != ADMIN_FINE && isatty(STDERR_FILENO) == 1)
         fprintf(stderr, STR_FMT, STR_ARG(text));
 }
 

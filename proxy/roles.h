@@ -1,17 +1,17 @@
 /*
  * roles.h - the three processes' entry points, and the order in which master and children talk.
  *
- * A child is started as `headgate --role=worker` (or agent) with its message socket at descriptor 3,
- * privileges already given up. What the master sends a worker, in this order:
+ * A child is started as `headgate --role=worker` (or agent) with its message socket at descriptor
+ * 3, privileges already given up. What the master sends a worker, in this order:
  *
  *   HELLO, SETUP, ROOT*, TICKET_KEYS, ACCESS_LOG (unless off), CERT*, CONFIG, INSTANCE*
  *
- * The worker answers CONFIG_DONE and, once (after sandbox_worker with the roots that came before the
- * first CONFIG), READY; then it gets LISTENER*. Afterwards, at any time: INSTANCE, INSTANCE_GONE,
- * CERT, TICKET_KEYS, ACCESS_LOG, LISTENER, LISTENER_DROP, and for a reload ROOT* and CONFIG of one
- * new generation. ROOTs of a generation come before its CONFIG; a worker keeps those of the old one
- * for the snapshots that still use them. CONFIG_DONE with ok 0 means: the old one is still in use.
- * A worker that was sent a second CONFIG before it answered the first answers both.
+ * The worker answers CONFIG_DONE and, once (after sandbox_worker with the roots that came before
+ * the first CONFIG), READY; then it gets LISTENER*. Afterwards, at any time: INSTANCE,
+ * INSTANCE_GONE, CERT, TICKET_KEYS, ACCESS_LOG, LISTENER, LISTENER_DROP, and for a reload ROOT* and
+ * CONFIG of one new generation. ROOTs of a generation come before its CONFIG; a worker keeps those
+ * of the old one for the snapshots that still use them. CONFIG_DONE with ok 0 means: the old one is
+ * still in use. A worker that was sent a second CONFIG before it answered the first answers both.
  *
  *   LISTENER_DROP: accept until nothing is queued, close, answer LISTENER_DROPPED.
  *   DRAIN: as LISTENER_DROP for whatever it still has; finish what is under way; exit with 0.
@@ -27,7 +27,7 @@
 #ifndef HG_ROLES_H
 #define HG_ROLES_H
 
-#define ROLE_FD           3   /* the message socket of a child */
+#define ROLE_FD           3 /* the message socket of a child */
 #define ROLE_WORKERS_MAX  256
 #define ROLE_STATS_MASTER 256 /* slots of the stats segment */
 #define ROLE_STATS_AGENT  257
