@@ -411,23 +411,26 @@ static struct {
 void proc_save_args(int argc, char **argv)
 {
     extern char **environ;
-    static char *no_env[] = {NULL};
+    static char **env, *texts; /* for the process's life: who unsets a variable frees nothing */
     char *end = argv[0] + strlen(argv[0]) + 1;
     for (int i = 1; i < argc && argv[i] == end; i++)
         end += strlen(argv[i]) + 1;
     /* The environment stands behind the arguments; a copy frees its place for a longer title. */
-    size_t n_env = 0;
-    while (environ && environ[n_env])
-        n_env++;
-    char **copy = n_env ? calloc(n_env + 1, sizeof(char *)) : no_env;
-    ASSERT(copy);
-    for (size_t i = 0; i < n_env; i++) {
+    size_t n = 0, bytes = 0;
+    for (; environ && environ[n]; n++)
+        bytes += strlen(environ[n]) + 1;
+    env = calloc(n + 1, sizeof(char *));
+    texts = malloc(bytes + 1);
+    ASSERT(env && texts);
+    char *at = texts;
+    for (size_t i = 0; i < n; i++) {
+        size_t size = strlen(environ[i]) + 1;
         if (environ[i] == end)
-            end += strlen(environ[i]) + 1;
-        copy[i] = strdup(environ[i]);
-        ASSERT(copy[i]);
+            end += size;
+        env[i] = memcpy(at, environ[i], size);
+        at += size;
     }
-    environ = copy;
+    environ = env;
     title.p = argv[0];
     title.n = (size_t)(end - argv[0]);
 }
