@@ -75,6 +75,8 @@ class Chromium:
             f.write(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
     def close(self):
+        if self.p.poll() is not None:
+            return
         try:
             self.session = None
             self.call("Browser.close")

@@ -129,4 +129,5 @@ def test_browser(t):
     with open(picture, "rb") as f:
         data = f.read()
     assert data.startswith(b"\x89PNG") and len(data) > 10000, len(data)
+    page.close()        # its event streams would be waited for
     assert d.stop() == 0
