@@ -37,9 +37,9 @@ void proc_signal_group(pid_t pid, int sig);
 /* fork whose child starts with default signal dispositions and an empty mask; as fork(2) else. */
 pid_t proc_fork(void);
 /*
- * Reaps the children that neither proc_spawn nor proc_fork started: what a service's daemon left behind comes to
- * the master as subreaper. The others are left to who started them. Returns how many
- * children there are still, strangers and others.
+ * Reaps the children that neither proc_spawn nor proc_fork started: what a service's daemon left
+ * behind comes to the master as subreaper. The others are left to who started them. Returns how
+ * many children there are still, strangers and others.
  */
 unsigned proc_reap_strangers(void);
 /* Signals the process group of every child, whoever started it: the last resort of a stop. */
@@ -53,7 +53,8 @@ const char *proc_drop(uid_t uid, gid_t gid) MUST_USE;
 const char *proc_status_text(int wait_status, char *buf, size_t n);
 /* Program name → absolute path by PATH; with a slash as it is. NULL when there is none. */
 const char *proc_which(struct arena *a, const char *name, const char *path_env);
-void proc_set_title(const char *title); /* "headgate: TITLE" for ps, over the arguments: they are gone then */
+void proc_set_title(
+    const char *title); /* "headgate: TITLE" for ps, over the arguments: they are gone then */
 void proc_save_args(int argc, char **argv);
 
 #endif

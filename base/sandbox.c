@@ -241,7 +241,7 @@ static void allow_list(struct rules *r, const int *calls, size_t n)
 
 static void allow_socket(struct rules *r, int domain, int type)
 {
-    const struct scmp_arg_cmp args[] = {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)domain),
+    const struct scmp_arg_cmp args[] = {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)domain, 0),
                                         SCMP_A1(SCMP_CMP_MASKED_EQ, 0xf, (scmp_datum_t)type)};
     allow(r, SCMP_SYS(socket), 2, args);
 }
@@ -253,8 +253,8 @@ static void allow_checked(struct rules *r)
     const struct scmp_arg_cmp at_fd[] = {SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)};
     const struct scmp_arg_cmp statx_fd[] = {
         SCMP_A2(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH)};
-    const struct scmp_arg_cmp self[] = {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid())};
-    const struct scmp_arg_cmp only_get[] = {SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0)};
+    const struct scmp_arg_cmp self[] = {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0)};
+    const struct scmp_arg_cmp only_get[] = {SCMP_A0(SCMP_CMP_EQ, 0, 0), SCMP_A2(SCMP_CMP_EQ, 0, 0)};
     static const unsigned long requests[] = {0x5401 /* TCGETS: isatty */, 0x5421 /* FIONBIO */,
                                              0x541b /* FIONREAD */, 0x5413 /* TIOCGWINSZ */};
     allow(r, SCMP_SYS(mmap), 1, no_exec);
@@ -264,7 +264,7 @@ static void allow_checked(struct rules *r)
     allow(r, SCMP_SYS(tgkill), 1, self); /* abort() */
     allow(r, SCMP_SYS(prlimit64), 2, only_get);
     for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
-        const struct scmp_arg_cmp request[] = {SCMP_A1(SCMP_CMP_EQ, requests[i])};
+        const struct scmp_arg_cmp request[] = {SCMP_A1(SCMP_CMP_EQ, requests[i], 0)};
         allow(r, SCMP_SYS(ioctl), 1, request);
     }
     allow_socket(r, AF_INET, SOCK_STREAM);
