@@ -224,13 +224,11 @@ static void child_exec(const struct proc_spec *s, pid_t parent, int err_fd)
     if (s->die_with_parent && (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent))
         goto failed;
     f.step = STEP_EXEC;
-    if (exec_fd >= 0) {
+    /* By its path, under which ps knows it; by the descriptor where the user may not walk there. */
+    if (s->path)
+        execve(s->path, s->argv, s->envp);
+    if (exec_fd >= 0 && (!s->path || errno == EACCES))
         syscall(SYS_execveat, exec_fd, "", s->argv, s->envp, AT_EMPTY_PATH);
-        /* A script cannot be read through a descriptor that exec closes: it goes by its path. */
-        if (errno != ENOENT || !s->path)
-            goto failed;
-    }
-    execve(s->path, s->argv, s->envp);
 failed:
     f.err = errno;
     (void)!write(err_fd, &f, sizeof(f));

@@ -185,8 +185,12 @@ const char *instance_spawn(struct instance *i)
         .die_with_parent = true,
         .no_new_privs = true,
     };
+    /* Opened while we still may: the folders above it can be closed to the service's user. */
+    spec.exec_fd = open(spec.path, O_PATH | O_CLOEXEC);
     struct proc proc = {.pidfd = -1};
     err = proc_spawn(i->run, &spec, &proc);
+    if (spec.exec_fd >= 0)
+        close(spec.exec_fd);
     pipes_close(pipes.write);
     if (err) {
         pipes_close(pipes.read);

@@ -302,6 +302,7 @@ static void on_drain(const struct msg_drain *m)
     while (!list_empty(&w.listeners))
         listener_drop(container_of(w.listeners.next, struct listener, link));
     deadline_cancel(&w.accept_again);
+    client_drain_quiet(); /* at once: the very next answers say "connection: close" */
     deadline_set(&w.drain, 1, on_drain_check);
     if (m->timeout_ms)
         deadline_set(&over, m->timeout_ms, on_drain_over);
