@@ -89,6 +89,7 @@ def test_worker_stopped_queue_is_not_lost(t):
 @case()
 def test_worker_aborts(t):
     """A worker that dies by SIGABRT or SIGSEGV is replaced and its death is in the log."""
+    t.crashes = True
     s = Counted(t)
     for sig in (signal.SIGABRT, signal.SIGSEGV):
         victim = s.gate.wait_workers()[0]
