@@ -15,8 +15,9 @@
 #include "base/slab.h"
 
 #define IO_READ_MAX SLAB_LARGE
-#define IO_TURN_MAX (64 * 1024) /* plaintext a connection emits a turn before others have theirs \
-                                 */
+#define IO_TURN_MAX                                                              \
+    (64 * 1024) /* plaintext a connection emits a turn before others have theirs \
+                 */
 
 enum io_state { IO_CLOSED, IO_CONNECTING, IO_HANDSHAKE, IO_OPEN };
 enum io_pause { IO_PAUSE_PEER = 1, IO_PAUSE_REQUEST = 2, IO_PAUSE_BUDGET = 4, IO_PAUSE_HOLD = 8 };

@@ -23,27 +23,27 @@ enum conf_access_format { CONF_ACCESS_OFF, CONF_ACCESS_JSON, CONF_ACCESS_COMBINE
 
 /* A socket address as written and as the kernel wants it. */
 struct conf_addr {
-    struct str text;             /* canonical: "[::]:443", "127.0.0.1:8080", "unix:/run/x.sock" */
+    struct str text; /* canonical: "[::]:443", "127.0.0.1:8080", "unix:/run/x.sock" */
     struct sockaddr_storage sa;
     socklen_t len;
 };
 
 struct conf_listen {
     enum conf_listen_kind kind;
-    struct conf_addr addr;       /* ":443" is [::]:443, dual stack */
+    struct conf_addr addr; /* ":443" is [::]:443, dual stack */
     struct diag_place place;
 };
 
-struct conf_limits {             /* 0: unlimited */
+struct conf_limits { /* 0: unlimited */
     uint64_t connections, per_ip, header, uri, headers, body, streams;
 };
 
-struct conf_timeouts {           /* ms; 0: off */
+struct conf_timeouts { /* ms; 0: off */
     uint64_t handshake, header, idle, body_gap, write_gap, connect, response, drain, shutdown;
-    uint64_t min_rate;           /* bytes a second */
+    uint64_t min_rate; /* bytes a second */
 };
 
-struct conf_cert {               /* one of tls.certificates: the bytes as read at load */
+struct conf_cert { /* one of tls.certificates: the bytes as read at load */
     struct str cert_path, key_path;
     struct str cert_pem, key_pem;
     struct diag_place place;
@@ -51,96 +51,99 @@ struct conf_cert {               /* one of tls.certificates: the bytes as read a
 
 struct conf_tls {
     enum conf_issuer issuer;
-    unsigned min_version;        /* 0x0303, 0x0304 */
+    unsigned min_version; /* 0x0303, 0x0304 */
     struct conf_cert *certs;
     unsigned n_certs;
-    bool unknown_sni_local;      /* tls.unknown_sni: local */
+    bool unknown_sni_local; /* tls.unknown_sni: local */
 };
 
 struct conf_service {
-    unsigned index;              /* in conf.services */
-    struct str name;             /* "beta/api": unique, the identity across configs */
-    struct str short_name;       /* "api" */
-    struct str site;             /* "beta" */
-    struct str digest;           /* of everything that makes a running instance differ: hex */
+    unsigned index;        /* in conf.services */
+    struct str name;       /* "beta/api": unique, the identity across configs */
+    struct str short_name; /* "api" */
+    struct str site;       /* "beta" */
+    struct str digest;     /* of everything that makes a running instance differ: hex */
     struct diag_place place;
 
     /* run: */
-    struct str *argv;            /* late placeholders ($listen $port $release $version $instance) still inside: conf_expand */
-    unsigned n_argv;             /* 0: a `url` service */
-    struct str program;          /* absolute path of argv[0] */
-    struct str *env;             /* "NAME=value", env_file first, env over it; late placeholders inside */
+    struct str *argv; /* late placeholders ($listen $port $release $version $instance) still inside:
+                         conf_expand */
+    unsigned n_argv;  /* 0: a `url` service */
+    struct str program; /* absolute path of argv[0] */
+    struct str *env;    /* "NAME=value", env_file first, env over it; late placeholders inside */
     unsigned n_env;
-    struct str cwd;              /* absolute */
-    bool cwd_is_data;            /* the default: $state/data/SITE/SERVICE, made by the master, owned by the service */
-    struct str user;             /* empty: auto */
+    struct str cwd;   /* absolute */
+    bool cwd_is_data; /* the default: $state/data/SITE/SERVICE, made by the master, owned by the
+                         service */
+    struct str user;  /* empty: auto */
     enum conf_service_listen listen;
-    struct conf_addr fixed;      /* len 0: an address is chosen for each instance */
+    struct conf_addr fixed; /* len 0: an address is chosen for each instance */
     enum conf_ready ready;
-    struct str ready_path;       /* ready: { http: /healthz } */
+    struct str ready_path;                    /* ready: { http: /healthz } */
     uint64_t health_interval, health_timeout; /* ms */
     unsigned health_failures;
-    uint64_t start_timeout;      /* ms */
+    uint64_t start_timeout; /* ms */
     int stop_signal;
-    uint64_t stop_timeout;       /* ms */
+    uint64_t stop_timeout;             /* ms */
     uint64_t restart_min, restart_max; /* ms */
 
     /* url: */
     struct conf_addr *addrs;
     unsigned n_addrs;
-    struct str url_host;         /* authority of the first url, for host_header: backend */
+    struct str url_host; /* authority of the first url, for host_header: backend */
 
-    uint64_t wait_ready;         /* ms */
+    uint64_t wait_ready; /* ms */
 };
 
 struct conf_route {
-    struct str path;             /* "/docs/": a prefix; "/healthz": exact */
+    struct str path; /* "/docs/": a prefix; "/healthz": exact */
     bool prefix;
     enum conf_handler handler;
     struct diag_place place;
     struct conf_service *service; /* proxy */
     bool strip_prefix;
-    unsigned root;               /* files: index in conf.roots */
-    struct str index;            /* files: "index.html"; empty: none */
-    struct str target;           /* redirect: where to; what follows the prefix is appended when both end in "/" */
-    unsigned status;             /* redirect, respond */
-    struct str body;             /* respond */
-    struct conf_limits limits;   /* the site's with the route's over them */
+    unsigned root;    /* files: index in conf.roots */
+    struct str index; /* files: "index.html"; empty: none */
+    struct str
+        target; /* redirect: where to; what follows the prefix is appended when both end in "/" */
+    unsigned status;           /* redirect, respond */
+    struct str body;           /* respond */
+    struct conf_limits limits; /* the site's with the route's over them */
     struct conf_timeouts timeouts;
 };
 
-struct conf_site {               /* a channel or a site */
+struct conf_site { /* a channel or a site */
     unsigned index;
     struct str name;
     bool is_channel;
-    struct str host;             /* lower case, A-label; "*" and "*.example.org" as written */
-    struct str *aliases;         /* answered like host */
+    struct str host;     /* lower case, A-label; "*" and "*.example.org" as written */
+    struct str *aliases; /* answered like host */
     unsigned n_aliases;
-    struct str *redirect_from;   /* answered with 308 to host */
+    struct str *redirect_from; /* answered with 308 to host */
     unsigned n_redirect_from;
     enum conf_https https;
-    struct conf_tls tls;         /* the global one with the site's over it */
-    struct conf_route *routes;   /* longest path first; exact before prefix of the same length */
+    struct conf_tls tls;       /* the global one with the site's over it */
+    struct conf_route *routes; /* longest path first; exact before prefix of the same length */
     unsigned n_routes;
     struct conf_limits limits;
     struct conf_timeouts timeouts;
     struct diag_place place;
 };
 
-struct conf_root {               /* a folder that `files` serves */
-    struct str path;             /* absolute */
+struct conf_root {   /* a folder that `files` serves */
+    struct str path; /* absolute */
     struct diag_place place;
 };
 
 struct conf {
     struct arena *arena;
     unsigned refs;
-    uint64_t generation;         /* set by the process that loads it */
-    struct str file;             /* absolute */
-    struct str digest;           /* of the bundle, hex */
-    struct str state, runtime;   /* absolute */
-    struct str user;             /* "" when not started as root */
-    uid_t uid;                   /* (uid_t)-1 when not started as root */
+    uint64_t generation;       /* set by the process that loads it */
+    struct str file;           /* absolute */
+    struct str digest;         /* of the bundle, hex */
+    struct str state, runtime; /* absolute */
+    struct str user;           /* "" when not started as root */
+    uid_t uid;                 /* (uid_t)-1 when not started as root */
     gid_t gid;
     uint32_t service_uid_first, service_uid_last;
     unsigned workers;
@@ -151,19 +154,19 @@ struct conf {
     struct {
         struct str level;
         enum conf_access_format format;
-        struct str to;           /* "stdout", "stderr", or an absolute path */
+        struct str to; /* "stdout", "stderr", or an absolute path */
         bool query;
-        struct str *exclude;     /* path prefixes */
+        struct str *exclude; /* path prefixes */
         unsigned n_exclude;
     } log;
     struct {
-        struct str socket;       /* absolute */
+        struct str socket; /* absolute */
         mode_t mode;
-        gid_t group;             /* (gid_t)-1: as it is */
+        gid_t group; /* (gid_t)-1: as it is */
     } admin;
     struct conf_limits limits;
     struct conf_timeouts timeouts;
-    struct conf_site *sites;     /* channels, then sites, each in the order of the file */
+    struct conf_site *sites; /* channels, then sites, each in the order of the file */
     unsigned n_sites;
     struct conf_service *services;
     unsigned n_services;

@@ -10,9 +10,9 @@
 #include "base/arena.h"
 
 struct diag_place {
-    struct str file;     /* as shown to the user */
-    unsigned line, col;  /* from 1; 0: the whole file */
-    unsigned len;        /* width of the caret line; 0: one */
+    struct str file;    /* as shown to the user */
+    unsigned line, col; /* from 1; 0: the whole file */
+    unsigned len;       /* width of the caret line; 0: one */
 };
 
 enum diag_format { DIAG_TEXT, DIAG_SHORT, DIAG_JSON };
@@ -23,10 +23,14 @@ void diags_free(struct diags **d);
 unsigned diags_errors(const struct diags *d);
 unsigned diags_warnings(const struct diags *d);
 /* code "E003" (error) or "W001" (warning). Returns an id for diags_hint and diags_also. */
-unsigned diags_add(struct diags *d, const char *code, struct diag_place at, const char *fmt, ...) PRINTF(4, 5);
-void diags_hint(struct diags *d, unsigned id, const char *fmt, ...) PRINTF(3, 4); /* behind the carets */
-void diags_note(struct diags *d, unsigned id, const char *fmt, ...) PRINTF(3, 4); /* "   = …" line */
-void diags_also(struct diags *d, unsigned id, struct diag_place at, const char *label); /* second place */
+unsigned diags_add(struct diags *d, const char *code, struct diag_place at, const char *fmt, ...)
+    PRINTF(4, 5);
+void diags_hint(struct diags *d, unsigned id, const char *fmt, ...)
+    PRINTF(3, 4); /* behind the carets */
+void diags_note(struct diags *d, unsigned id, const char *fmt, ...)
+    PRINTF(3, 4); /* "   = …" line */
+void diags_also(struct diags *d, unsigned id, struct diag_place at,
+                const char *label); /* second place */
 /* Gives the text of a file for excerpts; copied. */
 void diags_source(struct diags *d, struct str file, struct str text);
 /* `colour`: ANSI. No last line is added; see diags_summary. */
