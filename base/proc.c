@@ -127,6 +127,18 @@ void proc_signal_group(pid_t pid, int sig)
 
 /* ---- the child's side of a start: only async-signal-safe calls from here to exec ---- */
 
+/*
+ * By the kernel's own call: glibc keeps 32 and 33 for itself and leaves them as whoever started us
+ * had them, ignored perhaps. All zero is SIG_DFL, without flags.
+ */
+static void signals_default(void)
+{
+    static const unsigned long dfl[4];
+    for (int sig = 1; sig < NSIG; sig++)
+        if (sig != SIGKILL && sig != SIGSTOP)
+            syscall(SYS_rt_sigaction, sig, dfl, NULL, NSIG / 8);
+}
+
 pid_t proc_fork(void)
 {
     sigset_t all, before;
@@ -143,10 +155,7 @@ pid_t proc_fork(void)
     }
     /* The parent's handlers write into its loop's socket: they must be gone before signals may
      * come. */
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
-    for (int sig = 1; sig < NSIG; sig++)
-        if (sig != SIGKILL && sig != SIGSTOP)
-            sigaction(sig, &dfl, NULL);
+    signals_default();
     sigemptyset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
     return 0;
