@@ -183,6 +183,13 @@ struct conf_source;
 struct conf_source *conf_source_fs(const char *file); /* path of the main file */
 /* `bundle` is borrowed for the source's life. NULL and *err when it is none. */
 struct conf_source *conf_source_bundle(struct str bundle, const char **err);
+/*
+ * On a bundle: the files of tls.certificates, and those that their patterns find, are looked at in
+ * the file system again; all else stays as it was when the bundle was made.
+ */
+void conf_source_certs_anew(struct conf_source *s);
+/* After a load: those files, and the folders of the patterns, made in `a`; returns how many. */
+unsigned conf_source_cert_paths(const struct conf_source *s, struct arena *a, const char ***out);
 void conf_source_close(struct conf_source **s);
 
 enum { CONF_OFFLINE = 1 }; /* flags: no look at paths, users, ports (headgate check --offline) */

@@ -110,10 +110,10 @@ static void read_pair(struct load *l, struct cert_list *list, struct str cert, s
     struct conf_cert c = {.cert_path = arena_str(l->a, cert),
                           .key_path = arena_str(l->a, key),
                           .place = place_keep(l, cert_at)};
-    const char *err = source_read(l->src, c.cert_path.p, PEM_MAX, &c.cert_pem);
+    const char *err = source_read_cert(l->src, c.cert_path.p, PEM_MAX, &c.cert_pem);
     if (err)
         diags_add(l->d, "E062", cert_at, "%s", err);
-    const char *key_err = source_read(l->src, c.key_path.p, PEM_MAX, &c.key_pem);
+    const char *key_err = source_read_cert(l->src, c.key_path.p, PEM_MAX, &c.key_pem);
     if (key_err && !str_eq(cert, key))
         diags_add(l->d, "E062", key_at, "%s", key_err);
     if (err || key_err)
@@ -147,7 +147,7 @@ static void read_glob(struct load *l, struct cert_list *list, struct str cert, s
         diags_hint(l->d, id, "one: certs/*/fullchain.pem with key: certs/*/privkey.pem");
         return;
     }
-    struct str found = source_glob(l->src, cert.p);
+    struct str found = source_glob_cert(l->src, cert.p);
     if (!found.n)
         diags_add(l->d, "W004", at, "no file fits " STR_FMT, STR_ARG(cert));
     while (found.n) {

@@ -25,6 +25,8 @@ enum kind {
     REC_MAIN = 'M',
     REC_FILE = 'F',
     REC_GLOB = 'G',
+    REC_CERT_FILE = 'C',
+    REC_CERT_GLOB = 'c',
     REC_ENV = 'E',
     REC_USER = 'U',
     REC_GROUP = 'g',
@@ -35,14 +37,16 @@ enum kind {
 
 struct record {
     uint8_t kind;
-    bool ok; /* false: the value is the sentence of the error */
+    bool ok;    /* false: the value is the sentence of the error */
+    bool stale; /* what it says may have changed: look again when asked */
     struct str key, value;
 };
 
 struct conf_source {
     struct arena *a;
-    bool replay; /* only records: the sandboxed side */
-    bool memory; /* replay of nothing: what is missing is no broken bundle */
+    bool replay;     /* only records: the sandboxed side */
+    bool memory;     /* replay of nothing: what is missing is no broken bundle */
+    bool certs_anew; /* … but the files of tls.certificates are looked at */
     struct str file;
     struct record *v;
     unsigned n, cap;
@@ -67,8 +71,22 @@ static const struct record *record_add(struct conf_source *s, enum kind kind, st
         s->v = v;
         s->cap = cap;
     }
-    s->v[s->n] = (struct record){(uint8_t)kind, ok, arena_str(s->a, key), arena_str(s->a, value)};
+    s->v[s->n] =
+        (struct record){(uint8_t)kind, ok, false, arena_str(s->a, key), arena_str(s->a, value)};
     return &s->v[s->n++];
+}
+
+/* In place of a stale record, so that a bundle of unchanged files is the same to the byte. */
+static const struct record *record_put(struct conf_source *s, enum kind kind, struct str key,
+                                       bool ok, struct str value)
+{
+    struct record *r = record_find(s, kind, key);
+    if (!r)
+        return record_add(s, kind, key, ok, value);
+    r->ok = ok;
+    r->stale = false;
+    r->value = arena_str(s->a, value);
+    return r;
 }
 
 /* A record that answers the question, in a replay even when there is none; NULL: look and record.
@@ -76,8 +94,11 @@ static const struct record *record_add(struct conf_source *s, enum kind kind, st
 static const struct record *recorded(struct conf_source *s, enum kind kind, struct str key)
 {
     const struct record *r = record_find(s, kind, key);
-    if (r || !s->replay)
+    if (r && !r->stale)
         return r;
+    bool look = kind == REC_CERT_FILE || kind == REC_CERT_GLOB ? s->certs_anew : false;
+    if (!s->replay || look)
+        return NULL;
     return record_add(s, kind, key, false,
                       s->memory ? STR("no such file or directory")
                                 : STR("it is not part of the bundle"));
@@ -137,23 +158,34 @@ struct str source_file_abs(struct conf_source *s)
 
 /* ---- the questions ---- */
 
-const char *source_read(struct conf_source *s, const char *path, size_t max, struct str *out)
+static const char *read_as(struct conf_source *s, enum kind kind, const char *path, size_t max,
+                           struct str *out)
 {
     struct str key = str_of(path);
-    const struct record *r = recorded(s, REC_FILE, key);
+    const struct record *r = recorded(s, kind, key);
     if (!r) {
         struct str data = STR_NULL;
         const char *err = file_read(s->a, path, max, &data);
-        r = record_add(s, REC_FILE, key, !err, err ? str_of(err) : data);
+        r = record_put(s, kind, key, !err, err ? str_of(err) : data);
     }
     *out = r->ok ? r->value : STR_NULL;
     return r->ok ? NULL : r->value.p;
 }
 
-struct str source_glob(struct conf_source *s, const char *pattern)
+const char *source_read(struct conf_source *s, const char *path, size_t max, struct str *out)
+{
+    return read_as(s, REC_FILE, path, max, out);
+}
+
+const char *source_read_cert(struct conf_source *s, const char *path, size_t max, struct str *out)
+{
+    return read_as(s, REC_CERT_FILE, path, max, out);
+}
+
+static struct str glob_as(struct conf_source *s, enum kind kind, const char *pattern)
 {
     struct str key = str_of(pattern);
-    const struct record *r = recorded(s, REC_GLOB, key);
+    const struct record *r = recorded(s, kind, key);
     if (r)
         return r->ok ? r->value : STR_NULL;
     glob_t g = {0};
@@ -168,7 +200,51 @@ struct str source_glob(struct conf_source *s, const char *pattern)
         value = out_done(&o);
     }
     globfree(&g);
-    return record_add(s, REC_GLOB, key, true, value)->value;
+    return record_put(s, kind, key, true, value)->value;
+}
+
+struct str source_glob(struct conf_source *s, const char *pattern)
+{
+    return glob_as(s, REC_GLOB, pattern);
+}
+
+struct str source_glob_cert(struct conf_source *s, const char *pattern)
+{
+    return glob_as(s, REC_CERT_GLOB, pattern);
+}
+
+static bool of_certs(const struct record *r)
+{
+    return r->kind == REC_CERT_FILE || r->kind == REC_CERT_GLOB;
+}
+
+void conf_source_certs_anew(struct conf_source *s)
+{
+    s->certs_anew = true;
+    for (unsigned i = 0; i < s->n; i++)
+        s->v[i].stale = of_certs(&s->v[i]);
+}
+
+/* Of a pattern its folder up to the first star: its time changes when a file or folder comes. */
+static struct str watched_path(const struct record *r)
+{
+    if (r->kind == REC_CERT_FILE)
+        return r->key;
+    size_t n = str_chr(r->key, '*');
+    while (n > 1 && r->key.p[n - 1] != '/')
+        n--;
+    return str_sub(r->key, 0, n);
+}
+
+unsigned conf_source_cert_paths(const struct conf_source *s, struct arena *a, const char ***out)
+{
+    unsigned n = 0;
+    const char **paths = arena_zarray(a, const char *, s->n + 1);
+    for (unsigned i = 0; i < s->n; i++)
+        if (of_certs(&s->v[i]))
+            paths[n++] = arena_strz(a, watched_path(&s->v[i]));
+    *out = paths;
+    return n;
 }
 
 bool source_env(struct conf_source *s, const char *name, struct str *out)
@@ -383,13 +459,18 @@ static void put_u32(struct out *o, size_t v)
 struct str conf_bundle(struct arena *a, const struct conf_source *s)
 {
     size_t n = sizeof(BUNDLE_MAGIC) - 1 + 4 + SHA256_DIGEST_LENGTH;
-    for (unsigned i = 0; i < s->n; i++)
+    unsigned count = 0;
+    for (unsigned i = 0; i < s->n; i++) {
         n += 10 + s->v[i].key.n + s->v[i].value.n;
+        count += !s->v[i].stale; /* still stale: a file that no pattern finds any more */
+    }
     struct out o = out_on(arena_alloc(a, n), n);
     out_lit(&o, BUNDLE_MAGIC);
-    put_u32(&o, s->n);
+    put_u32(&o, count);
     for (unsigned i = 0; i < s->n; i++) {
         const struct record *r = &s->v[i];
+        if (r->stale)
+            continue;
         out_char(&o, (char)r->kind);
         out_char(&o, (char)r->ok);
         put_u32(&o, r->key.n);

@@ -29,6 +29,10 @@ const char *source_read(struct conf_source *s, const char *path, size_t max,
                         struct str *out) MUST_USE;
 /* Paths that match, each ended by NUL, sorted. */
 struct str source_glob(struct conf_source *s, const char *pattern);
+/* The same two for tls.certificates, whose files may be read anew (conf_source_certs_anew). */
+const char *source_read_cert(struct conf_source *s, const char *path, size_t max,
+                             struct str *out) MUST_USE;
+struct str source_glob_cert(struct conf_source *s, const char *pattern);
 bool source_env(struct conf_source *s, const char *name, struct str *out);
 bool source_user(struct conf_source *s, const char *name, struct source_user *out);
 bool source_group(struct conf_source *s, const char *name, gid_t *out);

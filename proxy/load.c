@@ -33,10 +33,20 @@ static int print_to(int fd, const struct diags *d, bool colour)
     return fclose(f);
 }
 
-static void child_load(const struct load *l, const char *file)
+static struct conf_source *source_certs_anew(int bundle_fd)
+{
+    struct str bundle; /* mapped until the child's end */
+    const char *err = file_map_sealed(bundle_fd, &bundle);
+    struct conf_source *src = err ? NULL : conf_source_bundle(bundle, &err);
+    if (!src)
+        _exit(2);
+    conf_source_certs_anew(src);
+    return src;
+}
+
+static void child_load(const struct load *l, struct conf_source *src)
 {
     struct diags *d = diags_new();
-    struct conf_source *src = conf_source_fs(file);
     struct conf *c = conf_load(src, 0, d);
     if (print_to(l->plain_fd, d, false) != 0 || print_to(l->colour_fd, d, true) != 0)
         _exit(2);
@@ -60,9 +70,10 @@ void load_drop(struct load *l)
     l->pid = -1;
 }
 
-const char *load_start(struct load *l, const char *file)
+/* `file`, or when it is NULL the bundle. */
+static const char *start(struct load *l, const char *file, int bundle_fd)
 {
-    *l = (struct load){-1, -1, -1, -1};
+    *l = (struct load){-1, -1, -1, -1, wall_s()};
     l->bundle_fd = memfd_create("headgate-config", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     l->plain_fd = memfd_create("headgate-diags", MFD_CLOEXEC);
     l->colour_fd = memfd_create("headgate-diags", MFD_CLOEXEC);
@@ -79,9 +90,19 @@ const char *load_start(struct load *l, const char *file)
     }
     if (l->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        child_load(l, file);
+        child_load(l, file ? conf_source_fs(file) : source_certs_anew(bundle_fd));
     }
     return NULL;
+}
+
+const char *load_start(struct load *l, const char *file)
+{
+    return start(l, file, -1);
+}
+
+const char *load_start_certs(struct load *l, int bundle_fd)
+{
+    return start(l, NULL, bundle_fd);
 }
 
 static struct str read_text(struct arena *a, int fd)
@@ -140,10 +161,12 @@ static const char *load_bundle(struct arena *a, struct loaded *l, uint64_t gener
     if (src) {
         struct diags *d = diags_new();
         l->conf = conf_load(src, 0, d);
-        if (l->conf)
+        if (l->conf) {
             l->conf->generation = generation;
-        else
+            l->n_cert_paths = conf_source_cert_paths(src, l->conf->arena, &l->cert_paths);
+        } else {
             err = "it does not load a second time";
+        }
         diags_free(&d);
         conf_source_close(&src);
     }
@@ -169,6 +192,7 @@ struct loaded *load_finish(struct load *l, int wait_status, uint64_t generation,
     struct loaded *made = calloc(1, sizeof(*made));
     ASSERT(made);
     made->bundle_fd = l->bundle_fd;
+    made->begun = l->begun;
     l->bundle_fd = -1;
     load_drop(l);
     const char *err = load_bundle(a, made, generation);

@@ -21,6 +21,9 @@ struct loaded {
     int *root_fds; /* conf->roots[i], opened O_PATH */
     struct root_id *root_ids;
     unsigned n_roots;
+    const char **cert_paths; /* files and folders of tls.certificates, to be watched */
+    unsigned n_cert_paths;
+    int64_t begun; /* wall clock, seconds: what changed since may have been missed */
 };
 
 /*
@@ -30,8 +33,12 @@ struct loaded {
 struct load {
     pid_t pid; /* -1: none */
     int bundle_fd, plain_fd, colour_fd;
+    int64_t begun;
 };
 const char *load_start(struct load *l, const char *file) MUST_USE;
+/* The same of an earlier load's bundle, with nothing read anew but the files of tls.certificates.
+ */
+const char *load_start_certs(struct load *l, int bundle_fd) MUST_USE;
 /*
  * After the child was reaped. The loaded configuration, or NULL; *text gets the diagnostics
  * (warnings too; empty when there are none), with colours when asked, made in `a`.

@@ -306,6 +306,7 @@ static const char *prepare(struct arena *a)
         return err;
     access_target_use(access_fd);
     access_target_watch();
+    certs_watch();
     master.stats_fd = stats_create();
     return stats_attach(master.stats_fd, ROLE_STATS_MASTER);
 }

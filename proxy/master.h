@@ -8,6 +8,7 @@
  *   master_idle.c     when a draining instance has no request left
  *   master_agent.c    the agent and the certificates that came from it
  *   master_reload.c   one reload after the other, step by step
+ *   master_certs.c    the files of tls.certificates: read again when they change
  *   master_diff.c     what a reload changed, in words
  *   master_admin.c    verbs of the admin socket; status
  *   master_files.c    folders, lock, access log
@@ -116,11 +117,17 @@ enum reload_step {
     RELOAD_LISTENERS, /* addresses that went: their last connections are taken */
 };
 
+enum reload_kind {
+    RELOAD_APPLY, /* the files as they are now */
+    RELOAD_PLAN,  /* … but only to say what would change */
+    RELOAD_REREAD /* the running configuration with its certificates' files as they are now */
+};
+
 /* Somebody who waits for a reload's outcome; embedded, zeroed. */
 struct reload_wait {
     struct list link;
     bool colour;
-    bool plan; /* only says what would change */
+    enum reload_kind kind;
     void (*done)(struct reload_wait *w, enum admin_status status, struct str text);
 };
 
@@ -134,7 +141,7 @@ struct reload {
     struct arena *arena;
     struct list opened; /* listeners bound for it */
     struct worker *canary;
-    bool plan;      /* for those who only want to know */
+    enum reload_kind kind;
     bool replacing; /* a root lies outside the workers' sandboxes */
     struct deadline limit;
     /* the last one that ended */
@@ -238,6 +245,9 @@ void reload_reap(void);
 void reload_go_on(void);
 void reload_worker_died(const struct worker *w);
 void reload_abort(struct str why);
+
+/* master_certs.c */
+void certs_watch(void); /* from the current configuration on */
 
 /* master_diff.c */
 struct str conf_diff(struct arena *a, const struct conf *old, const struct conf *new_one);

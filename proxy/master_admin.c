@@ -219,7 +219,7 @@ static void verb_reload(struct admin_conn *c, json_t *request)
     ASSERT(r);
     r->conn = c;
     r->wait.colour = json_is_true(json_object_get(request, "colour"));
-    r->wait.plan = json_is_true(json_object_get(request, "plan"));
+    r->wait.kind = json_is_true(json_object_get(request, "plan")) ? RELOAD_PLAN : RELOAD_APPLY;
     r->wait.done = on_reload_done;
     list_append(&asked, &r->link);
     reload_request(&r->wait);

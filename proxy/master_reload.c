@@ -86,7 +86,7 @@ static void reload_end(enum admin_status status, struct str text)
     r->step = RELOAD_IDLE;
     r->canary = NULL;
     r->replacing = false;
-    if (!r->plan) {
+    if (r->kind != RELOAD_PLAN) {
         remember(status == ADMIN_FINE, text);
         notify_ready(status == ADMIN_FINE ? "serving" : "serving; the last reload was refused");
     }
@@ -103,9 +103,11 @@ static void reload_refuse(struct str text)
         t.n--;
     t = arena_fmt(r->arena, STR_FMT "%sThe running configuration was not touched.\n", STR_ARG(t),
                   t.n ? " " : "");
-    if (!r->plan)
-        log_error("reload refused: the running configuration was not touched", "cause", "%s",
-                  arena_strz(r->arena, str_sub(t, 0, 2000)));
+    const char *refused = r->kind == RELOAD_REREAD
+                              ? "certificate files changed and cannot be used: the old ones stay"
+                              : "reload refused: the running configuration was not touched";
+    if (r->kind != RELOAD_PLAN)
+        log_error(refused, "cause", "%s", arena_strz(r->arena, str_sub(t, 0, 2000)));
     take_back();
     reload_end(ADMIN_FAILED, t);
 }
@@ -209,6 +211,15 @@ static void tell_plan(void)
         reload_end(ADMIN_FINE, text);
 }
 
+/* Files were touched, and are what they were. */
+static void forget_reread(void)
+{
+    loaded_free(&r->next);
+    r->kind = RELOAD_PLAN; /* nothing to remember */
+    reload_end(ADMIN_FINE, STR("nothing changed\n"));
+    certs_watch();
+}
+
 static void loaded_came(int wait_status)
 {
     bool colour = false;
@@ -222,8 +233,12 @@ static void loaded_came(int wait_status)
         reload_refuse(r->warnings);
         return;
     }
-    if (r->plan) {
+    if (r->kind == RELOAD_PLAN) {
         tell_plan();
+        return;
+    }
+    if (r->kind == RELOAD_REREAD && str_eq(r->next->conf->digest, master_conf()->digest)) {
+        forget_reread();
         return;
     }
     master.last_generation++;
@@ -253,9 +268,9 @@ void reload_reap(void)
 static void reload_start(void)
 {
     /* One load serves all who wait for the same thing. */
-    r->plan = container_of(r->queued.next, struct reload_wait, link)->plan;
+    r->kind = container_of(r->queued.next, struct reload_wait, link)->kind;
     LIST_EACH_SAFE (&r->queued, it) {
-        if (container_of(it, struct reload_wait, link)->plan != r->plan)
+        if (container_of(it, struct reload_wait, link)->kind != r->kind)
             continue;
         list_remove(it);
         list_append(&r->waiting, it);
@@ -263,9 +278,11 @@ static void reload_start(void)
     r->arena = arena_new(16 * 1024);
     r->warnings = STR("");
     r->step = RELOAD_LOADING;
-    if (!r->plan)
+    if (r->kind == RELOAD_APPLY)
         notify_reloading();
-    const char *err = load_start(&r->load, master.config_file);
+    const char *err = r->kind == RELOAD_REREAD
+                          ? load_start_certs(&r->load, master.loaded->bundle_fd)
+                          : load_start(&r->load, master.config_file);
     if (err)
         reload_refuse_why(err);
     else
@@ -367,6 +384,7 @@ static void to_workers(void)
     r->canary = NULL;
     r->step = RELOAD_WORKERS;
     loaded_free(&old);
+    certs_watch();
     access_target_use(new_access_fd);
     new_access_fd = -1;
     enum log_level level;
