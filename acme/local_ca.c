@@ -28,9 +28,30 @@
 struct local_ca {
     struct arena *arena; /* holds this struct */
     const char *state;
+    const char *shown; /* in messages: its full name */
     X509 *root;
     EVP_PKEY *key;
 };
+
+/* ---- words ---- */
+
+/* A text that names paths below the state folder, with the folder's full name. */
+static const char *in_full(const struct local_ca *ca, struct arena *a, const char *text)
+{
+    if (!text || strcmp(ca->state, ca->shown) == 0)
+        return text;
+    struct str rest = str_of(text), done = STR("");
+    while (rest.n) {
+        size_t at = 0;
+        while (at < rest.n && !(str_starts(str_sub(rest, at, rest.n), STR("./")) &&
+                                (at == 0 || strchr(" `(", rest.p[at - 1]))))
+            at++;
+        done = arena_fmt(a, STR_FMT STR_FMT "%s", STR_ARG(done), STR_ARG(str_sub(rest, 0, at)),
+                         at < rest.n ? ca->shown : "");
+        rest = str_sub(rest, at < rest.n ? at + 1 : at, rest.n);
+    }
+    return done.p;
+}
 
 /* ---- PEM ---- */
 
@@ -254,7 +275,8 @@ static const char *root_new(struct local_ca *ca, struct arena *a, const struct r
     ca->root = root_make(ca->key);
     const char *err = root_store(a, p, ca->key, ca->root);
     if (!err)
-        log_info("local CA made: let browsers trust its certificate", "cert", "%s", p->crt);
+        log_info("local CA made: let browsers trust its certificate", "cert", "%s",
+                 in_full(ca, a, p->crt));
     return err;
 }
 
@@ -269,11 +291,12 @@ static const char *damaged(struct arena *a, const struct root_paths *p, const ch
 }
 
 /* The folder's owner is who wrote the root; a key that others can read is worth a word. */
-static void check_mode(const char *path)
+static void check_mode(const struct local_ca *ca, struct arena *a, const char *path)
 {
     struct stat st;
     if (stat(path, &st) == 0 && (st.st_mode & 077))
-        log_warn("the local CA's key can be read by others: chmod 600 it", "key", "%s", path);
+        log_warn("the local CA's key can be read by others: chmod 600 it", "key", "%s",
+                 in_full(ca, a, path));
 }
 
 static const char *root_check(struct local_ca *ca, struct arena *a, const struct root_paths *p)
@@ -288,7 +311,7 @@ static const char *root_check(struct local_ca *ca, struct arena *a, const struct
         return damaged(a, p, arena_fmt(a, "%s is not the key of %s", p->key, p->crt).p);
     if (X509_check_ca(ca->root) != 1)
         return damaged(a, p, arena_fmt(a, "%s is not the certificate of a CA", p->crt).p);
-    check_mode(p->key);
+    check_mode(ca, a, p->key);
     return NULL;
 }
 
@@ -322,7 +345,7 @@ static const char *root_load(struct local_ca *ca, struct arena *a, const struct 
     if (seconds_of(X509_get0_notAfter(ca->root)) > wall_s())
         return NULL;
     log_error("the local CA has expired and is made anew: clients must trust the new certificate",
-              "cert", "%s", p->crt);
+              "cert", "%s", in_full(ca, a, p->crt));
     root_drop(ca);
     /* The certificate goes first: cut off here, a key without one is finished by the next start. */
     if (unlink(p->crt) < 0)
@@ -352,8 +375,12 @@ struct local_ca *local_ca_open(struct arena *a, const char *state, const char **
     struct arena *own = arena_new(1024);
     struct local_ca *ca = arena_znew(own, struct local_ca);
     ca->arena = own;
-    ca->state = arena_strz(own, str_of(state));
-    *err = root_open(ca, a);
+    ca->state = ca->shown = arena_strz(own, str_of(state));
+    char *cwd = strcmp(state, ".") == 0 ? getcwd(NULL, 0) : NULL;
+    if (cwd)
+        ca->shown = arena_strz(own, str_of(cwd));
+    free(cwd);
+    *err = in_full(ca, a, root_open(ca, a));
     if (*err)
         local_ca_close(&ca);
     return ca;
@@ -403,16 +430,22 @@ static struct str join(struct arena *a, struct str cert, struct str key)
     return arena_fmt(a, STR_FMT STR_FMT, STR_ARG(cert), STR_ARG(key));
 }
 
+static void leaf_times(struct local_leaf *leaf, const X509 *x)
+{
+    leaf->not_after = seconds_of(X509_get0_notAfter(x));
+    leaf->renew_at = local_ca_renew_at(seconds_of(X509_get0_notBefore(x)), leaf->not_after);
+}
+
 /* False when there is none, or none that is good any more. */
 static bool leaf_stored(struct local_ca *ca, struct arena *a, struct str host,
-                        const struct leaf_name *name, struct str *pem, int64_t *not_after)
+                        const struct leaf_name *name, struct local_leaf *leaf)
 {
     struct cert_unit unit = {0};
     bool found;
     const char *err = cert_store_read(a, ca->state, "local", host, &unit, &found);
     if (err)
         log_warn("stored certificate cannot be read, a new one is made", "host", "%s", name->text,
-                 "error", "%s", err);
+                 "error", "%s", in_full(ca, a, err));
     if (err || !found) {
         wipe(unit.key_pem);
         return false;
@@ -421,8 +454,8 @@ static bool leaf_stored(struct local_ca *ca, struct arena *a, struct str host,
     EVP_PKEY *key = key_parse(unit.key_pem);
     bool good = still_good(ca, name, x, key);
     if (good) {
-        *pem = join(a, unit.cert_pem, unit.key_pem);
-        *not_after = seconds_of(X509_get0_notAfter(x));
+        leaf->pem = join(a, unit.cert_pem, unit.key_pem);
+        leaf_times(leaf, x);
     }
     wipe(unit.key_pem);
     X509_free(x);
@@ -443,27 +476,27 @@ static struct str meta_json(struct arena *a, const struct leaf_name *name, X509 
     return out;
 }
 
-const char *local_ca_leaf(struct local_ca *ca, struct arena *a, struct str host, struct str *pem,
-                          int64_t *not_after)
+const char *local_ca_leaf(struct local_ca *ca, struct arena *a, struct str host,
+                          struct local_leaf *leaf)
 {
     struct leaf_name name;
     const char *err = leaf_name(a, host, &name);
     if (err)
         return err;
-    if (leaf_stored(ca, a, host, &name, pem, not_after))
+    if (leaf_stored(ca, a, host, &name, leaf))
         return NULL;
     if (seconds_of(X509_get0_notAfter(ca->root)) <= wall_s())
         return "the local CA has expired: restart headgate, and it makes a new one";
     EVP_PKEY *key = key_new();
     X509 *x = leaf_make(ca, a, &name, key);
     struct cert_unit unit = {cert_pem(a, x), key_pem(a, key), meta_json(a, &name, x)};
-    *pem = join(a, unit.cert_pem, unit.key_pem);
-    *not_after = seconds_of(X509_get0_notAfter(x));
+    leaf->pem = join(a, unit.cert_pem, unit.key_pem);
+    leaf_times(leaf, x);
     /* A full disk is no reason to leave the host without TLS: the leaf is as good unstored. */
     err = cert_store_write(a, ca->state, "local", host, &unit);
     if (err)
         log_error("certificate cannot be stored: it serves until the next restart", "host", "%s",
-                  name.text, "error", "%s", err);
+                  name.text, "error", "%s", in_full(ca, a, err));
     wipe(unit.key_pem);
     X509_free(x);
     EVP_PKEY_free(key);

@@ -104,16 +104,14 @@ static void send_cert(struct round *r, struct str host, struct str pem, int64_t 
 /* `name`: what the certificate is for; `host`: under which name workers look for it. */
 static void issue(struct round *r, struct str name, struct str host)
 {
-    struct str pem;
-    int64_t not_after;
-    const char *err = local_ca_leaf(self.ca, r->arena, name, &pem, &not_after);
+    struct local_leaf leaf;
+    const char *err = local_ca_leaf(self.ca, r->arena, name, &leaf);
     if (err) {
         round_failed(r, host, err);
         return;
     }
-    send_cert(r, host, pem, not_after);
-    int64_t not_before = not_after - (int64_t)LOCAL_CA_LEAF_DAYS * 86400;
-    r->next = MIN(r->next, local_ca_renew_at(not_before, not_after));
+    send_cert(r, host, leaf.pem, leaf.not_after);
+    r->next = MIN(r->next, leaf.renew_at);
 }
 
 static bool seen_before(struct round *r, struct str host)

@@ -115,12 +115,13 @@ static void ca_refused(const char *part)
 
 static struct str leaf(struct local_ca *ca, const char *host, int64_t *until)
 {
-    struct str pem = STR_NULL;
-    int64_t not_after;
-    const char *err = local_ca_leaf(ca, arena, str_of(host), &pem, until ? until : &not_after);
+    struct local_leaf made = {0};
+    const char *err = local_ca_leaf(ca, arena, str_of(host), &made);
     if (err)
         fail_msg("%s", err);
-    return pem;
+    if (until)
+        *until = made.not_after;
+    return made.pem;
 }
 
 /* As a client with this root alone and all checks on sees it. */
@@ -230,9 +231,8 @@ static void wrong_hosts(void **state UNUSED)
                                         "**", "a,DNS:b", "x\n", ".."};
     struct local_ca *ca = ca_open();
     for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
-        struct str pem;
-        int64_t until;
-        const char *err = local_ca_leaf(ca, arena, str_of(hosts[i]), &pem, &until);
+        struct local_leaf none;
+        const char *err = local_ca_leaf(ca, arena, str_of(hosts[i]), &none);
         assert_non_null(err);
         assert_non_null(strstr(err, "no name of a host"));
     }
