@@ -70,6 +70,11 @@ struct backend_instance *backend_choose(struct backend_service *s)
         if (!best || i->busy < best->busy)
             best = i;
     }
+    if (best && list_linked(&best->link) && best->link.next != &s->instances) {
+        /* Among equals it is the next one's turn. */
+        list_remove(&best->link);
+        list_append(&s->instances, &best->link);
+    }
     return best;
 }
 
