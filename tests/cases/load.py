@@ -4,6 +4,7 @@ import subprocess
 import threading
 import time
 
+from procs import wait_for
 from wire import Truncated, tls_context
 
 
@@ -69,17 +70,39 @@ class Load:
 
 
 class Wrk:
-    """wrk in the background; stop() gives (requests, errors)."""
+    """
+    wrk in the background, on `gate`; stop() gives (requests, errors, its report). It connects to 127.0.0.1, which the site
+    has as host or alias: wrk would look "localhost" up, and not every machine answers that.
+    """
 
-    def __init__(self, url, connections=32, seconds=110, threads=1):
+    def __init__(self, gate, secure=True, connections=32, seconds=110, threads=1):
+        self.gate = gate
+        url = f"https://127.0.0.1:{gate.https}/" if secure else f"http://127.0.0.1:{gate.http}/"
         self.p = subprocess.Popen(["wrk", "-c", str(connections), "-t", str(threads), "-d", f"{seconds}s", "--timeout", "60s", url],
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        gate.t.defer(self.end)
+        self.progress()
+
+    def progress(self, n=200):
+        """Waits until headgate served n more requests."""
+        goal = self.total() + n
+        wait_for(f"{n} requests of wrk", lambda: self.p.poll() is not None or self.total() >= goal)
+        assert self.p.poll() is None, f"wrk ended with {self.p.returncode}: {self.p.communicate()[0]}"
+
+    def total(self):
+        return self.gate.status()["counters"]["requests_total"]
 
     def stop(self):
         self.p.send_signal(2)       # wrk prints its report at SIGINT
         out = self.p.communicate(timeout=60)[0]
-        requests = int(re.search(r"(\d+) requests in", out).group(1))
+        report = re.search(r"(\d+) requests in", out)
+        assert report, f"no report of wrk, which ended with {self.p.returncode}: {out}"
         errors = 0
         for m in re.finditer(r"(?:connect|read|write|timeout) (\d+)|Non-2xx or 3xx responses: (\d+)", out):
             errors += int(m.group(1) or m.group(2))
-        return requests, errors, out
+        return int(report.group(1)), errors, out
+
+    def end(self):
+        if self.p.poll() is None:
+            self.p.kill()
+            self.p.communicate()

@@ -186,12 +186,13 @@ def test_frozen_worker_does_not_hold_up_the_rest(t):
 @case(serial=True)
 def test_wrk_with_kills(t):
     """wrk on respond routes while workers are killed in turn: headgate itself goes on, memory does not pile up."""
-    gate = t.headgate("sites:\n  s: { host: localhost, https: both, routes: { /: { respond: hello } } }\n")
-    wrk = Wrk(f"http://localhost:{gate.http}/")
+    gate = t.headgate("sites:\n  s: { host: localhost, aliases: [\"127.0.0.1\"], https: both, routes: { /: { respond: hello } } }\n")
+    wrk = Wrk(gate, secure=False)
     for _ in range(6):
         victim = gate.wait_workers()[0]
         os.kill(victim, signal.SIGKILL)
         gate.wait_workers(without=[victim])
         assert gate.get("/").body == b"hello"
+    wrk.progress()
     requests, _, out = wrk.stop()
     assert requests > 0, out
