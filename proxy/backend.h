@@ -10,7 +10,8 @@
 #include "base/msg.h"
 
 #define BACKEND_WAITERS_MAX 1024 /* requests held for one service, in this worker */
-#define BACKEND_IDLE_MAX    64   /* kept connections an instance, in this worker */
+#define BACKEND_IDLE_MAX \
+    512 /* kept connections an instance, in this worker: as many as were busy at once */
 
 struct backend_service {
     struct list link;
