@@ -186,7 +186,7 @@ deps-test: ## ... and those that the tests need
 # A new make for the build: what `deps` installed (pkg-config, libraries) is seen only by that one.
 run: deps ## the demo, in the foreground
 	$(Q)$(MAKE) all
-	$(Q)exec mk/demo $(BUILD)
+	$(Q)exec setpriv --pdeathsig TERM mk/demo $(BUILD)
 
 # ---- to test it ---------------------------------------------------------------------------------
 

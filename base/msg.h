@@ -91,7 +91,8 @@ struct msg_instance_gone {
     uint64_t id;
 };
 struct msg_drain {
-    uint32_t timeout_ms, zero;
+    uint32_t timeout_ms;
+    uint32_t idle_ms; /* kept connections are closed when nothing came for that long */
 };
 struct msg_hold {
     uint32_t on, in_flight;

@@ -343,7 +343,7 @@ int conf_explain(const char *code, FILE *f)
         write_example(f, "right", e->right);
         return 0;
     }
-    fprintf(f, "there is no code %s; codes are E001 to %s and W001 to %s\n", code, "E070",
-            entries[ARRAY_LEN(entries) - 1].code);
+    fprintf(stderr, "headgate: there is no code %s; codes are E001 to %s and W001 to %s\n", code,
+            "E070", entries[ARRAY_LEN(entries) - 1].code);
     return 1;
 }

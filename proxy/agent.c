@@ -21,7 +21,7 @@
 #include "proxy/roles.h"
 #include "proxy/tls.h"
 
-#define RETRY_S      60
+#define RETRY_S      15
 #define ISSUER_LOCAL 2
 /* A deadline at most this far away: clocks are set, machines sleep; looking again costs nothing. */
 #define LOOK_MAX_S 3600

@@ -86,10 +86,8 @@ static int verb_check(struct cli *c)
 
 static int verb_explain(struct cli *c)
 {
-    int rc = conf_explain(c->word, stdout);
-    if (rc != 0)
-        fprintf(stderr, "headgate: there is no code `%s`\n", c->word);
-    return rc;
+    int rc = conf_explain(c->word, stdout); /* says itself what codes there are */
+    return rc == 0 ? ADMIN_FINE : ADMIN_FAILED;
 }
 
 static int verb_schema(struct cli *c)
@@ -114,9 +112,14 @@ static json_t *ask(struct cli *c, json_t *request, bool till_exit)
     const char *err = NULL;
     json_t *reply = admin_call(c->arena, cli_socket_path(c), request, till_exit, &err);
     json_decref(request);
-    if (!reply)
+    if (reply)
+        return reply;
+    const char *file = cli_config_file(c);
+    if (c->config && !c->socket && access(file, F_OK) < 0)
+        fprintf(stderr, "headgate: there is no %s, and no server that runs with it\n", file);
+    else
         fprintf(stderr, "headgate: %s\n", err);
-    return reply;
+    return NULL;
 }
 
 static int status_of(const json_t *reply)
@@ -189,33 +192,31 @@ static int verb_status(struct cli *c)
 
 /* ---- the table of verbs ---- */
 
-enum word { NO_WORD, ONE_WORD };
-
 static const struct verb {
     const char *name;
     int (*run)(struct cli *c); /* NULL: of a later version */
     unsigned takes;
-    enum word word;
+    const char *word; /* what its word is; NULL: it takes none */
     const char *help;
 } verbs[] = {
-    {"run", verb_run, OPT_CONFIG, NO_WORD, "the server, in the foreground"},
+    {"run", verb_run, OPT_CONFIG, NULL, "the server, in the foreground"},
     {"check", verb_check,
-     OPT_CONFIG | OPT_JSON | OPT_STRICT | OPT_OFFLINE | OPT_ONLINE | OPT_FORMAT, NO_WORD,
+     OPT_CONFIG | OPT_JSON | OPT_STRICT | OPT_OFFLINE | OPT_ONLINE | OPT_FORMAT, NULL,
      "all errors of a configuration: [--strict] [--offline] [--format text|short|json]"},
-    {"reload", verb_reload, OPT_SERVER | OPT_PLAN, NO_WORD,
+    {"reload", verb_reload, OPT_SERVER | OPT_PLAN, NULL,
      "apply the changed file; --plan only says what it would touch"},
-    {"status", verb_status, OPT_SERVER | OPT_WATCH, NO_WORD,
+    {"status", verb_status, OPT_SERVER | OPT_WATCH, NULL,
      "listeners, workers, services, certificates, last reload: [--watch]"},
-    {"stop", verb_stop, OPT_SERVER, NO_WORD, "finish what is under way, end the services, exit"},
-    {"restart", verb_restart, OPT_SERVER, ONE_WORD,
+    {"stop", verb_stop, OPT_SERVER, NULL, "finish what is under way, end the services, exit"},
+    {"restart", verb_restart, OPT_SERVER, "CHANNEL/SERVICE",
      "start a service anew: restart CHANNEL/SERVICE"},
-    {"explain", verb_explain, 0, ONE_WORD, "more about a diagnostic: explain E003"},
-    {"schema", verb_schema, OPT_MDOC, NO_WORD,
+    {"explain", verb_explain, 0, "CODE", "more about a diagnostic: explain E003"},
+    {"schema", verb_schema, OPT_MDOC, NULL,
      "the configuration's JSON Schema; --mdoc: the manual's key reference"},
-    {"version", verb_version, OPT_JSON, NO_WORD, "the version"},
-#define LATER(name)                  \
-    {                                \
-        name, NULL, 0, NO_WORD, NULL \
+    {"version", verb_version, OPT_JSON, NULL, "the version"},
+#define LATER(name)               \
+    {                             \
+        name, NULL, 0, NULL, NULL \
     }
     LATER("init"),
     LATER("deploy"),
@@ -404,11 +405,14 @@ static int dispatch(struct cli *c, unsigned given)
         if (given & ~v->takes)
             return usage_error(arena_fmt(c->arena, "`%s` does not take ", c->verb).p,
                                option_name(given & ~v->takes));
-        if (v->word == NO_WORD && c->word)
+        if (!v->word && c->word)
             return usage_error(arena_fmt(c->arena, "`%s` takes no further word: ", c->verb).p,
                                c->word);
-        if (v->word == ONE_WORD && !c->word)
-            return usage_error(arena_fmt(c->arena, "`%s` needs a word: ", c->verb).p, v->help);
+        if (v->word && !c->word)
+            return usage_error(arena_fmt(c->arena, "what shall `%s` work on? headgate %s %s",
+                                         c->verb, c->verb, v->word)
+                                   .p,
+                               "");
         return v->run(c);
     }
     return unknown_verb(c);

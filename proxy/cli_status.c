@@ -5,11 +5,13 @@
 
 #include "proxy/cli.h"
 
-#define BOLD   "1"
-#define DIM    "2"
-#define GREEN  "32"
-#define YELLOW "33"
-#define RED    "31"
+#define BOLD       "1"
+#define DIM        "2"
+#define GREEN      "32"
+#define YELLOW     "33"
+#define RED        "31"
+
+#define TEXT_LINES 24 /* of what a reload said */
 
 static bool colours;
 
@@ -87,31 +89,67 @@ static void state(FILE *f, const char *text, int width)
     fprintf(f, "%*s", width > n ? width - n : 0, "");
 }
 
-static void head(FILE *f, const json_t *s)
+/* "680ms", "12s": until something is tried again. */
+static void next_start(FILE *f, const json_t *j)
 {
-    char up[32], at[32];
-    const json_t *config = json_object_get(s, "config"), *reload = json_object_get(s, "reload");
-    paint(f, BOLD, "headgate");
-    fprintf(f, " %s  ", text_of(s, "version"));
-    state(f, text_of(s, "state"), 0);
-    fprintf(f, "  pid %lld  up %s\n", number_of(s, "pid"),
-            span(number_of(s, "uptime"), up, sizeof(up)));
-    fprintf(f, "config    %s (generation %lld)\n", text_of(config, "file"),
-            number_of(config, "generation"));
+    char text[32];
+    long long ms = number_of(j, "next_start_ms");
+    if (ms >= 1000)
+        fprintf(f, "next start in %s", span((ms + 999) / 1000, text, sizeof(text)));
+    else if (ms > 0)
+        fprintf(f, "next start in %lldms", ms);
+    else
+        fputs("starts now", f);
+}
+
+static void reload_line(FILE *f, const json_t *reload)
+{
+    char at[32], ago[32];
     if (json_is_true(json_object_get(reload, "under_way")))
         fputs("reload    under way\n", f);
     if (!json_object_get(reload, "at"))
         return;
     bool ok = json_is_true(json_object_get(reload, "ok"));
-    fprintf(f, "reload    %s  ", when(number_of(reload, "at"), at, sizeof(at)));
+    long long s = number_of(reload, "at");
+    fprintf(f, "reload    ");
     paint(f, ok ? GREEN : RED, ok ? "applied" : "refused");
-    fputc('\n', f);
-    if (ok)
-        return;
+    fprintf(f, "  %s, %s ago\n", when(s, at, sizeof(at)),
+            span(MAX((long long)time(NULL) - s, 0), ago, sizeof(ago)));
     struct str rest = str_of(text_of(reload, "text")), line;
-    while (rest.n && str_split(&rest, '\n', &line))
+    for (unsigned shown = 0; rest.n && str_split(&rest, '\n', &line); shown++) {
+        if (shown == TEXT_LINES) {
+            fputs("          … `headgate status --json` has all of it\n", f);
+            return;
+        }
         if (line.n)
             fprintf(f, "          " STR_FMT "\n", STR_ARG(line));
+    }
+}
+
+static void head(FILE *f, const json_t *s)
+{
+    char up[32];
+    const json_t *config = json_object_get(s, "config"), *counters = json_object_get(s, "counters");
+    const char *waits = text_of(s, "waits_for");
+    paint(f, BOLD, "headgate");
+    fprintf(f, " %s  ", text_of(s, "version"));
+    state(f, text_of(s, "state"), 0);
+    if (*waits)
+        fprintf(f, " (waits for %s)", waits);
+    fprintf(f, "  pid %lld  up %s\n", number_of(s, "pid"),
+            span(number_of(s, "uptime"), up, sizeof(up)));
+    fprintf(f, "config    %s (generation %lld)\n", text_of(config, "file"),
+            number_of(config, "generation"));
+    fprintf(f, "state     %s\n", text_of(config, "state"));
+    fprintf(f, "traffic   %lld connections, %lld requests under way, %lld served",
+            number_of(counters, "connections"), number_of(counters, "requests"),
+            number_of(counters, "requests_total"));
+    if (number_of(counters, "requests_waiting")) {
+        fputs(", ", f);
+        paint(f, YELLOW, "some wait for a service");
+    }
+    fputc('\n', f);
+    reload_line(f, json_object_get(s, "reload"));
 }
 
 static void title(FILE *f, const char *text)
@@ -140,41 +178,65 @@ static void listeners(FILE *f, const json_t *all)
     }
 }
 
+/* The columns that all processes of ours share. */
+static void process(FILE *f, const char *what, const json_t *p)
+{
+    char up[32] = "-", pid[24] = "-";
+    if (number_of(p, "pid"))
+        snprintf(pid, sizeof(pid), "%lld", number_of(p, "pid"));
+    if (json_object_get(p, "uptime"))
+        span(number_of(p, "uptime"), up, sizeof(up));
+    fprintf(f, "  %-9s  %-7s  ", what, pid);
+    state(f, text_of(p, "state"), 9);
+    fprintf(f, "  %-8s  %-8lld", up, number_of(p, "restarts"));
+}
+
 static void workers(FILE *f, const json_t *all)
 {
-    char up[32];
+    char what[32];
     size_t i;
     json_t *w;
-    title(f, "workers");
+    title(f, "processes");
     paint(f, DIM,
-          "  worker  pid      state      up        restarts  connections  requests  served\n");
+          "             pid      state      up        restarts  connections  requests  served\n");
     json_array_foreach(all, i, w)
     {
-        if (!json_object_get(w, "connections")) {
-            fprintf(f, "  %-6s  %-7s  ", "-", "-");
-            state(f, text_of(w, "state"), 9);
-            fprintf(f, "  restarts %lld\n", number_of(w, "restarts"));
-            continue;
+        bool slot = json_is_integer(json_object_get(w, "slot"));
+        snprintf(what, sizeof(what), "worker %lld", number_of(w, slot ? "slot" : "worker"));
+        process(f, what, w);
+        if (json_object_get(w, "connections")) {
+            fprintf(f, "  %-11lld  %-8lld  %lld", number_of(w, "connections"),
+                    number_of(w, "requests"), number_of(w, "requests_total"));
+        } else {
+            fputs("  ", f);
+            next_start(f, w);
         }
-        fprintf(f, "  %-6lld  %-7lld  ", number_of(w, "worker"), number_of(w, "pid"));
-        state(f, text_of(w, "state"), 9);
-        fprintf(f, "  %-8s  %-8lld  %-11lld  %-8lld  %lld\n",
-                span(number_of(w, "uptime"), up, sizeof(up)), number_of(w, "restarts"),
-                number_of(w, "connections"), number_of(w, "requests"),
-                number_of(w, "requests_total"));
+        fputc('\n', f);
     }
 }
 
 static void agent(FILE *f, const json_t *a)
 {
     const char *problem = text_of(a, "problem");
-    fprintf(f, "  agent   %-7lld  ", number_of(a, "pid"));
-    state(f, text_of(a, "state"), 9);
-    fprintf(f, "            %lld\n", number_of(a, "restarts"));
+    process(f, "agent", a);
+    if (json_object_get(a, "next_start_ms")) {
+        fputs("  ", f);
+        next_start(f, a);
+    }
     if (*problem) {
-        fputs("          ", f);
+        fputs("\n             ", f);
         paint(f, RED, problem);
-        fputc('\n', f);
+    }
+    fputc('\n', f);
+}
+
+static void names(FILE *f, const char *before, const json_t *all)
+{
+    size_t i;
+    json_t *name;
+    json_array_foreach(all, i, name)
+    {
+        fprintf(f, "%s%s", i ? ", " : before, json_string_value(name));
     }
 }
 
@@ -186,26 +248,44 @@ static void sites(FILE *f, const json_t *all)
         title(f, "channels and sites");
     json_array_foreach(all, i, s)
     {
-        fprintf(f, "  %-8s %-20s %s\n", text_of(s, "kind"), text_of(s, "name"), text_of(s, "host"));
+        fprintf(f, "  %-8s %-20s %s", text_of(s, "kind"), text_of(s, "name"), text_of(s, "host"));
+        names(f, ", ", json_object_get(s, "aliases"));
+        names(f, "  redirected from ", json_object_get(s, "redirect_from"));
+        fputc('\n', f);
     }
 }
 
-static void instance(FILE *f, const json_t *in)
+/* How it came to its last end, and when it is tried again. */
+static void troubles(FILE *f, const json_t *in)
 {
-    char since[32], pid[24] = "-";
     const char *error = text_of(in, "last_error"), *ended = text_of(in, "last_exit");
+    long long restarts = number_of(in, "restarts");
+    bool fine = strcmp(text_of(in, "state"), "ready") == 0;
+    if (json_object_get(in, "next_start_ms")) {
+        fputs("  ", f);
+        next_start(f, in);
+    }
+    if (restarts)
+        fprintf(f, "  %lld %s", restarts, restarts == 1 ? "restart" : "restarts");
+    if (*error || *ended) {
+        fputs(restarts ? ", last: " : "  ", f);
+        paint(f, fine ? DIM : RED, *error ? error : ended);
+    }
+}
+
+static void instance(FILE *f, const char *service, bool url, const json_t *in)
+{
+    char since[32], pid[24] = "-", memory[24] = "";
+    const char *address = text_of(in, "address");
     if (number_of(in, "pid"))
         snprintf(pid, sizeof(pid), "%lld", number_of(in, "pid"));
-    fprintf(f, "    %-7s  ", pid);
+    if (number_of(in, "rss"))
+        snprintf(memory, sizeof(memory), "%.1fMiB", (double)number_of(in, "rss") / 1048576);
+    fprintf(f, "  %-20s  %-7s  ", service, url ? "url" : pid);
     state(f, text_of(in, "state"), 9);
-    fprintf(f, "  %-8s  %s", span(number_of(in, "since_s"), since, sizeof(since)),
-            text_of(in, "address"));
-    if (number_of(in, "restarts"))
-        fprintf(f, "  %lld restarts", number_of(in, "restarts"));
-    if (*error || *ended) {
-        fputs("  ", f);
-        paint(f, RED, *error ? error : ended);
-    }
+    fprintf(f, "  %-8s  %-8s  %s", span(number_of(in, "since_s"), since, sizeof(since)), memory,
+            *address ? address : "-");
+    troubles(f, in);
     fputc('\n', f);
 }
 
@@ -213,15 +293,20 @@ static void services(FILE *f, const json_t *all)
 {
     size_t i, k;
     json_t *s, *in;
-    if (json_array_size(all))
-        title(f, "services");
+    if (!json_array_size(all))
+        return;
+    title(f, "services");
+    paint(f, DIM, "                        pid      state      for       memory    address\n");
     json_array_foreach(all, i, s)
     {
-        fprintf(f, "  %s\n", text_of(s, "service"));
+        const char *name = text_of(s, "service");
+        bool url = strcmp(text_of(s, "kind"), "url") == 0;
         json_array_foreach(json_object_get(s, "instances"), k, in)
         {
-            instance(f, in);
+            instance(f, k ? "" : name, url, in);
         }
+        if (!json_array_size(json_object_get(s, "instances")))
+            fprintf(f, "  %-20s  -        %s\n", name, text_of(s, "state"));
     }
 }
 

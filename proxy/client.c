@@ -243,8 +243,11 @@ void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kin
     deadline_set(&c->deadline, CHECK_MS, on_deadline);
 }
 
-/* Nothing of a request is on its way as far as this side can know. */
-static bool quiet(const struct client *c)
+/*
+ * Nothing of a request is on its way as far as this side can know. A client that was busy a moment
+ * ago may have sent its next one, which closing would lose: it is better told by an answer.
+ */
+static bool quiet(const struct client *c, uint64_t idle_ms)
 {
     char byte;
     if (c->state != CLIENT_OPEN || !h1_idle(c) || io_queued(&c->io))
@@ -252,15 +255,17 @@ static bool quiet(const struct client *c)
     /* Whoever has just come gets a moment to say what for. */
     if (!c->h1.requests && loop_now_ms() - c->state_since < FRESH_MS)
         return false;
+    if (c->h1.requests && loop_now_ms() - c->h1.idle_since < idle_ms)
+        return false;
     return recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
 }
 
-void client_drain_quiet(void)
+void client_drain_quiet(uint64_t idle_ms)
 {
     draining = true;
     LIST_EACH_SAFE (&clients, l) {
         struct client *c = container_of(l, struct client, link);
-        if (quiet(c))
+        if (quiet(c, idle_ms))
             client_linger(c);
     }
 }

@@ -41,10 +41,10 @@ void client_linger(struct client *c);
 void client_watch(struct client *c);
 unsigned client_count(void);
 /*
- * From now on every answer is the last of its connection; idle connections are closed, unless a
- * request is just arriving. To be called again until client_count() is 0.
+ * From now on every answer is the last of its connection; connections idle for idle_ms are closed,
+ * unless a request is just arriving. To be called again until client_count() is 0.
  */
-void client_drain_quiet(void);
+void client_drain_quiet(uint64_t idle_ms);
 bool client_draining(void);
 
 #endif

@@ -174,9 +174,12 @@ static const char *cure(struct arena *a, int err, const struct conf_addr *addr)
 static const char *bind_error(struct arena *a, int err, const struct conf_listen *c,
                               const struct conf_addr *addr)
 {
-    return arena_fmt(a, STR_FMT ":%u:%u: cannot listen on " STR_FMT " (%s): %s",
-                     STR_ARG(c->place.file), c->place.line, c->place.col, STR_ARG(c->addr.text),
-                     listener_kind_text(c->kind), cure(a, err, addr))
+    /* A default stands nowhere in the file. */
+    struct str place = c->place.line ? arena_fmt(a, STR_FMT ":%u:%u: ", STR_ARG(c->place.file),
+                                                 c->place.line, c->place.col)
+                                     : STR("");
+    return arena_fmt(a, STR_FMT "cannot listen on " STR_FMT " (%s): %s", STR_ARG(place),
+                     STR_ARG(c->addr.text), listener_kind_text(c->kind), cure(a, err, addr))
         .p;
 }
 

@@ -41,6 +41,13 @@ static json_t *listeners_status(void)
     return all;
 }
 
+/* Till a pause is over, ms. */
+static json_t *json_due(const struct deadline *d)
+{
+    uint64_t now = loop_now_ms();
+    return json_integer(deadline_is_set(d) && d->at > now ? (json_int_t)(d->at - now) : 0);
+}
+
 static json_t *worker_status(const struct worker *w)
 {
     json_t *j = json_object();
@@ -71,9 +78,10 @@ static json_t *workers_status(void)
         if (s->next)
             json_array_append_new(all, worker_status(s->next));
         if (s->state == SLOT_BACKOFF)
-            json_array_append_new(all, json_pack("{s:n, s:i, s:n, s:s, s:i}", "worker", "slot", i,
-                                                 "pid", "state", "waits for its next start",
-                                                 "restarts", (int)s->restarts));
+            json_array_append_new(all,
+                                  json_pack("{s:n, s:i, s:n, s:s, s:i, s:o}", "worker", "slot", i,
+                                            "pid", "state", "waiting", "restarts", (int)s->restarts,
+                                            "next_start_ms", json_due(&s->pause)));
     }
     LIST_EACH (&master.workers, it) {
         const struct worker *w = container_of(it, struct worker, link);
@@ -88,14 +96,26 @@ static json_t *agent_status(void)
     static const char *const states[] = {[AGENT_STOPPED] = "stopped",
                                          [AGENT_STARTING] = "starting",
                                          [AGENT_SERVING] = "serving",
-                                         [AGENT_BACKOFF] = "waits for its next start"};
+                                         [AGENT_BACKOFF] = "waiting"};
     const struct agent *a = &master.agent;
     json_t *j = json_object();
     json_object_set_new(j, "pid", a->pid > 0 ? json_integer(a->pid) : json_null());
     json_object_set_new(j, "state", json_string(states[a->state]));
     json_object_set_new(j, "restarts", json_integer(a->restarts));
+    if (a->pid > 0)
+        json_object_set_new(j, "uptime",
+                            json_integer((json_int_t)(loop_now_ms() - a->started_ms) / 1000));
+    if (a->state == AGENT_BACKOFF)
+        json_object_set_new(j, "next_start_ms", json_due(&a->pause));
     json_object_set_new(j, "problem", a->problem[0] ? json_string(a->problem) : json_null());
     return j;
+}
+
+static void add_given(json_t *all, const struct conf_tls *tls)
+{
+    for (unsigned i = 0; i < tls->n_certs; i++)
+        json_array_append_new(all, json_pack("{s:o, s:s}", "file",
+                                             json_str(tls->certs[i].cert_path), "issuer", "given"));
 }
 
 static json_t *certs_status(void)
@@ -110,12 +130,18 @@ static json_t *certs_status(void)
         json_array_append_new(all, j);
     }
     const struct conf *conf = master_conf();
-    for (unsigned i = 0; i < conf->tls.n_certs; i++) {
-        json_t *j = json_object();
-        json_object_set_new(j, "file", json_str(conf->tls.certs[i].cert_path));
-        json_object_set_new(j, "issuer", json_string("given"));
-        json_array_append_new(all, j);
-    }
+    add_given(all, &conf->tls);
+    for (unsigned i = 0; i < conf->n_sites; i++)
+        if (conf->sites[i].tls.certs != conf->tls.certs)
+            add_given(all, &conf->sites[i].tls);
+    return all;
+}
+
+static json_t *json_strs(const struct str *v, unsigned n)
+{
+    json_t *all = json_array();
+    for (unsigned i = 0; i < n; i++)
+        json_array_append_new(all, json_str(v[i]));
     return all;
 }
 
@@ -129,6 +155,8 @@ static json_t *sites_status(void)
         json_object_set_new(j, "name", json_str(s->name));
         json_object_set_new(j, "kind", json_string(s->is_channel ? "channel" : "site"));
         json_object_set_new(j, "host", json_str(s->host));
+        json_object_set_new(j, "aliases", json_strs(s->aliases, s->n_aliases));
+        json_object_set_new(j, "redirect_from", json_strs(s->redirect_from, s->n_redirect_from));
         json_array_append_new(all, j);
     }
     return all;
@@ -157,6 +185,14 @@ static json_t *reload_status(void)
     return j;
 }
 
+/* What a server that still starts has not got yet. */
+static const char *awaited(void)
+{
+    if (!workers_all_serve())
+        return "workers";
+    return agent_settled(master_conf()->generation) ? "" : "certificates";
+}
+
 json_t *master_status(void)
 {
     static const char *const states[] = {[MASTER_STARTING] = "starting",
@@ -171,6 +207,8 @@ json_t *master_status(void)
     json_object_set_new(j, "version", json_string(HG_VERSION));
     json_object_set_new(j, "pid", json_integer(getpid()));
     json_object_set_new(j, "state", json_string(states[master.state]));
+    if (master.state == MASTER_STARTING)
+        json_object_set_new(j, "waits_for", json_string(awaited()));
     json_object_set_new(j, "started_at", json_integer(master.started_at));
     json_object_set_new(j, "uptime", json_integer(wall_s() - master.started_at));
     json_object_set_new(j, "config", config);

@@ -20,6 +20,7 @@
 #define STEADY_MS        60000 /* lived this long: the next death starts from the first backoff */
 #define CERTS_LIMIT_MS   60000 /* generous: then the others go on without it */
 #define STOP_LIMIT_MS    5000
+#define PATIENCE_MS      2000 /* a pause this short is waited for */
 
 static struct agent *const agent = &master.agent;
 
@@ -157,11 +158,17 @@ void agent_configure(const struct loaded *l)
     struct msg_generation g = {l->conf->generation};
     msg_send(agent->peer, MSG_CONFIG, &g, STR_NULL, l->bundle_fd);
     agent->sent = l->conf->generation;
+    if (agent->state == AGENT_STARTING)
+        agent->gave_up = false; /* a new one: each gets its try */
     deadline_set(&agent->limit, CERTS_LIMIT_MS, on_limit);
 }
 
 bool agent_settled(uint64_t generation)
 {
+    /* One that just died is back in a moment, and starts with this very configuration. */
+    if (agent->state == AGENT_BACKOFF && agent->sent < generation &&
+        agent->backoff_ms <= PATIENCE_MS)
+        return false;
     return agent->gave_up || !agent->peer || agent->certs_done == generation;
 }
 

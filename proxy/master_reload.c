@@ -200,9 +200,11 @@ static void tell_plan(void)
     bool replace = false;
     for (unsigned i = 0; i < master.n_slots; i++)
         replace = replace || (master.slots[i].cur && !worker_sees(master.slots[i].cur, r->next));
+    bool same = str_eq(master_conf()->digest, r->next->conf->digest);
     struct str text = arena_fmt(
-        r->arena, STR_FMT "A reload would change:\n" STR_FMT "%s", STR_ARG(r->warnings),
-        STR_ARG(conf_diff(r->arena, master_conf(), r->next->conf)),
+        r->arena, STR_FMT "A reload would change%s\n" STR_FMT "%s", STR_ARG(r->warnings),
+        same ? " nothing." : ":",
+        STR_ARG(same ? STR("") : conf_diff(r->arena, master_conf(), r->next->conf)),
         replace ? "  workers: replaced one by one, for a folder outside their sandbox\n" : "");
     loaded_free(&r->next);
     if (err)

@@ -17,6 +17,7 @@
 #define RESTART_MS     1000  /* two starts of a slot are at least this far apart */
 #define START_LIMIT_MS 60000 /* generous: a loaded machine is no reason to kill */
 #define DRAIN_GRACE_MS 10000 /* beyond what the worker was told */
+#define DRAIN_IDLE_MS  2000  /* who sent nothing for that long is not about to */
 #define FAILED_STARTS  5     /* at headgate's own start, then it gives up */
 
 static const char *const slot_states[] = {
@@ -105,7 +106,9 @@ static void worker_drain(struct worker *w, uint64_t timeout_ms)
     w->state = WORKER_DRAINING;
     w->slot = NULL;
     workers_share_listeners();
-    struct msg_drain d = {.timeout_ms = (uint32_t)MIN(timeout_ms, (uint64_t)UINT32_MAX)};
+    /* At the end of everything there is nobody whom a closed connection could come back to. */
+    uint32_t idle_ms = master.state == MASTER_STOPPING ? 0 : DRAIN_IDLE_MS;
+    struct msg_drain d = {(uint32_t)MIN(timeout_ms, (uint64_t)UINT32_MAX), idle_ms};
     if (w->peer)
         msg_send(w->peer, MSG_DRAIN, &d, STR_NULL, -1);
     drain_limit(w, timeout_ms);

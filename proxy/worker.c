@@ -40,6 +40,7 @@ static struct {
     struct list listeners;
     struct deadline accept_again;
     struct deadline drain;
+    uint32_t drain_idle_ms;
     /* roots of the generation whose CONFIG has not come yet */
     uint64_t roots_generation;
     int *roots;
@@ -280,7 +281,7 @@ static void on_cert(struct str host, int fd)
 
 static void on_drain_check(struct deadline *d)
 {
-    client_drain_quiet();
+    client_drain_quiet(w.drain_idle_ms);
     if (client_count() == 0)
         end(0);
     deadline_set(d, 100, on_drain_check);
@@ -302,7 +303,8 @@ static void on_drain(const struct msg_drain *m)
     while (!list_empty(&w.listeners))
         listener_drop(container_of(w.listeners.next, struct listener, link));
     deadline_cancel(&w.accept_again);
-    client_drain_quiet(); /* at once: the very next answers say "connection: close" */
+    w.drain_idle_ms = m->idle_ms;
+    client_drain_quiet(m->idle_ms); /* at once: the very next answers say "connection: close" */
     deadline_set(&w.drain, 1, on_drain_check);
     if (m->timeout_ms)
         deadline_set(&over, m->timeout_ms, on_drain_over);
