@@ -11,6 +11,7 @@
 
 #define DISCARD_MAX  (1024 * 1024) /* of an unread request body, to keep the connection */
 #define HEAD_SCRATCH (72 * 1024)
+#define QUEUE_HIGH   (64 * 1024) /* of answers not taken yet: no further request is begun */
 
 static void pump(struct client *c, struct slice *fresh);
 
@@ -244,13 +245,25 @@ static size_t step_rest(struct client *c, const struct slice *s)
     return took;
 }
 
+/*
+ * Whoever sends requests and does not read the answers gets no more of them until it does. A head
+ * that has begun is read on: its deadline runs.
+ */
+static bool begin_later(struct client *c)
+{
+    if (c->h1.head_since || io_queued(&c->io) < QUEUE_HIGH)
+        return false;
+    io_want_drain(&c->io);
+    return true;
+}
+
 /* What can be done with s now; bytes taken, 0: nothing until something changes. */
 static size_t step(struct client *c, const struct slice *s)
 {
     struct h1 *h = &c->h1;
     switch (h->state) {
     case H1_IDLE:
-        return step_idle(c, s);
+        return begin_later(c) ? 0 : step_idle(c, s);
     case H1_REQUEST:
         if (h->body_done || !h->req->body_wanted)
             return 0;
@@ -313,10 +326,15 @@ void h1_eof(struct client *c)
 {
     /* Like nginx and most others: a client that ends its side no longer wants an answer. What was
      * answered already is still delivered. */
-    if (!c->h1.req && io_queued(&c->io))
-        finish_connection(c);
-    else
+    struct h1 *h = &c->h1;
+    if (!io_queued(&c->io) || h->state == H1_REQUEST) {
         client_close(c);
+    } else if (h->state == H1_DISCARD) {
+        h->keep_alive = false;
+        request_over(c);
+    } else {
+        finish_connection(c);
+    }
 }
 
 /* The request's body and its answer are both over, or the connection cannot go on. */
@@ -420,6 +438,7 @@ static void answer_over(struct client *c)
         return;
     }
     state_set(h, H1_DISCARD);
+    h->body_since = loop_now_ms();
     pump(c, NULL);
 }
 
@@ -508,6 +527,7 @@ static void codec_info(struct req *r, unsigned status)
 static void codec_want_body(struct req *r, bool on)
 {
     struct client *c = client_of(r);
+    c->h1.body_since = loop_now_ms(); /* while nobody asked, its silence was no fault */
     if (on)
         pump(c, NULL);
     else if (!c->h1.body_done)
@@ -538,6 +558,8 @@ void h1_drained(struct client *c)
     struct h1 *h = &c->h1;
     if (h->req && !h->answer_done)
         req_proceed(h->req);
+    else
+        pump(c, NULL); /* requests may wait for the answers to be taken */
 }
 
 /* ---- time ---- */
@@ -558,7 +580,7 @@ static uint64_t request_time_left(const struct client *c, const char **why)
     uint64_t left = UINT64_MAX;
     if (!h->body_done && r->body_wanted) {
         *why = "the request body stopped coming";
-        left = left_of(MAX(c->io.last_in, h->idle_since), t->body_gap);
+        left = left_of(MAX(c->io.last_in, h->body_since), t->body_gap);
     }
     if (io_queued(&c->io)) {
         uint64_t write_left = left_of(c->io.last_out, t->write_gap);
@@ -588,7 +610,7 @@ uint64_t h1_time_left(const struct client *c, const char **why)
         return request_time_left(c, why);
     case H1_DISCARD:
         *why = "the rest of the request body did not come";
-        return left_of(c->io.last_in, t->body_gap);
+        return left_of(MAX(c->io.last_in, h->body_since), t->body_gap);
     case H1_OVER:
         break;
     }

@@ -29,7 +29,8 @@ struct h1 {
 
     /* of the present request */
     enum h1_framing framing;
-    uint64_t body_left; /* H1_LENGTH */
+    uint64_t body_left;  /* H1_LENGTH */
+    uint64_t body_since; /* ms: it is being waited for since then */
     uint64_t discarded;
     struct h1_chunked chunked;
     bool body_done;
