@@ -211,6 +211,16 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     cipher_of = NULL;
 }
 
+void io_read_rest(struct io *io)
+{
+    if (io->ssl || io->state != IO_OPEN || io->paused || io->eof_seen)
+        return;
+    struct slab *s = read_buffer();
+    ssize_t n = recv(io->fd, s->data, s->cap, 0);
+    if (n > 0)
+        io->ops->on_read(io, (struct slice){s, s->data, (size_t)n});
+}
+
 void io_pause(struct io *io, enum io_pause why)
 {
     io->paused |= why; /* the event goes only if it fires meanwhile */
@@ -391,6 +401,8 @@ static void write_account(struct io *io, size_t n)
         if (loop_now_ms() - io->last_out > BURST_IDLE_MS)
             io->burst = 0;
     }
+    if (!io_queued(io))
+        io->last_out = loop_now_ms(); /* the time that the peer has to take it begins now */
     io->turn_out += n;
     io_want_flush(io);
 }

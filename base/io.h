@@ -45,7 +45,6 @@ struct io {
     bool shut; /* io_shutdown was called: FIN after the queue */
     bool fin_sent;
     bool eof_seen;
-    bool error_pending;
     struct event ev_read, ev_write;
     struct turn_task flush;
     struct sliceq out;   /* bytes for the wire (ciphertext with TLS) */
@@ -77,6 +76,11 @@ static inline size_t io_queued(const struct io *io)
 }
 void io_pause(struct io *io, enum io_pause why);
 void io_resume(struct io *io, enum io_pause why);
+/*
+ * For on_error, plain sockets: sending failed, but what the other side said before it broke off may
+ * still lie there. Delivers up to IO_READ_MAX of it by on_read.
+ */
+void io_read_rest(struct io *io);
 /* After what is queued: close_notify and FIN; reading goes on. */
 void io_shutdown(struct io *io);
 /* At once: events gone, fd closed (RST when `reset`), queues dropped, SSL freed. Twice is fine. */

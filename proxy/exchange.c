@@ -81,7 +81,7 @@ void exchange_abort(struct exchange **xp)
 
 static void fail(struct exchange *x, const char *err)
 {
-    bool silent = x->state == EX_CONNECTING || (x->state == EX_HEAD && !x->head);
+    bool silent = x->state == EX_CONNECTING || (x->state == EX_HEAD && !x->head && !x->interim);
     bool stale = silent && exchange_reused(x);
     bool idle = x->state == EX_IDLE;
     if (x->state == EX_CLOSED)
@@ -113,7 +113,7 @@ static void on_deadline(struct deadline *d)
     case EX_BODY:
         /* Silence counts only while we listen. */
         if (!x->io.paused)
-            limit = x->gap_ms, from = MAX(x->since, x->io.last_in);
+            limit = x->gap_ms, from = MAX(x->listening_since, x->io.last_in);
         why = gap_timeout;
         break;
     case EX_IDLE:
@@ -164,7 +164,7 @@ struct exchange *exchange_start(struct backend_instance *i, bool fresh, struct a
     x->response_ms = t->response_ms;
     x->gap_ms = t->gap_ms;
     x->request_done = x->request_chunked = false;
-    x->scanned = 0;
+    x->scanned = x->interim = 0;
     /* Backends are ours, but their answers are bounded all the same. */
     x->limits = (struct h1_limits){.head = 64 * 1024, .target = SIZE_MAX, .fields = 500};
     deadline_set(&x->deadline, CHECK_MS, on_deadline);
@@ -177,7 +177,8 @@ static void release(struct exchange *x)
     struct backend_instance *i = x->instance;
     io_resume(&x->io, IO_PAUSE_PEER);
     if (!x->keep_alive || !x->request_done || io_queued(&x->io) || i->gone ||
-        i->state != INSTANCE_READY || i->n_idle >= BACKEND_IDLE_MAX || x->io.eof_seen) {
+        i->state != INSTANCE_READY || i->n_idle >= BACKEND_IDLE_MAX || x->io.eof_seen ||
+        x->io.error) {
         exchange_close(x);
         return;
     }
@@ -241,10 +242,12 @@ void exchange_want_sent(struct exchange *x)
 
 void exchange_pause(struct exchange *x, bool on)
 {
-    if (on)
+    if (on) {
         io_pause(&x->io, IO_PAUSE_PEER);
-    else
-        io_resume(&x->io, IO_PAUSE_PEER);
+        return;
+    }
+    x->listening_since = loop_now_ms();
+    io_resume(&x->io, IO_PAUSE_PEER);
 }
 
 void exchange_no_gap(struct exchange *x)
@@ -366,7 +369,7 @@ static void head_collect(struct exchange *x, struct slice s)
 {
     size_t have = x->head ? x->head->used : 0;
     if (!x->head || x->head->cap - have < s.n) {
-        struct slab *more = slab_new(MAX(have + s.n, (size_t)SLAB_SMALL));
+        struct slab *more = slab_new(MAX(2 * have + s.n, (size_t)SLAB_SMALL));
         if (have)
             memcpy(more->data, x->head->data, have);
         more->used = (uint32_t)have;
@@ -375,6 +378,32 @@ static void head_collect(struct exchange *x, struct slice s)
     }
     memcpy(x->head->data + have, s.p, s.n);
     x->head->used = (uint32_t)(have + s.n);
+}
+
+/* What of a head is there waits for the rest, in a buffer of its own. */
+static void head_keep(struct exchange *x, struct slice s)
+{
+    struct slab *old = x->head;
+    if (old && s.p == old->data)
+        return;
+    x->head = NULL;
+    if (s.n)
+        head_collect(x, s);
+    slab_unref(old);
+}
+
+/*
+ * 1xx: 100 was answered by us already, others carry nothing that we pass on. All of them together
+ * may be as long as one head: whoever sends them without end keeps a request's memory growing.
+ */
+static bool head_interim(struct exchange *x, const struct h1_head *h, size_t n)
+{
+    if (h->status >= 200 || h->status == 101)
+        return false;
+    x->interim += n;
+    if (x->interim > x->limits.head)
+        fail(x, "the backend sends interim answers without end");
+    return true;
 }
 
 static void on_head_bytes(struct exchange *x, struct slice s)
@@ -392,29 +421,24 @@ static void on_head_bytes(struct exchange *x, struct slice s)
             fail(x, why);
             return;
         }
-        if (n == 0) {
-            if (!x->head || s.p != x->head->data) {
-                struct slab *old = x->head;
-                x->head = NULL;
-                head_collect(x, s);
-                slab_unref(old);
-            }
-            return;
-        }
+        if (n == 0)
+            break;
         x->scanned = 0;
+        s.p += n;
+        s.n -= (size_t)n;
+        if (head_interim(x, &h, (size_t)n))
+            continue;
         char *copy = arena_alloc(x->arena, (size_t)n);
         memcpy(copy, p, (size_t)n);
         h1_rebase(&h, p, copy);
-        s.p += n;
-        s.n -= (size_t)n;
-        if (h.status >= 100 && h.status < 200 && h.status != 101)
-            continue; /* 100 was answered by us already; others carry nothing that we pass on */
         struct slab *held = x->head;
         x->head = NULL;
         head_complete(x, &h, s);
         slab_unref(held);
         return;
     }
+    if (x->state == EX_HEAD)
+        head_keep(x, s);
 }
 
 /* ---- what the socket says ---- */
@@ -480,7 +504,11 @@ static void on_drain(struct io *io)
 
 static void on_error(struct io *io, const char *err)
 {
-    fail(of(io), err);
+    struct exchange *x = of(io);
+    /* Who answers early and closes makes our sending fail, while its answer waits to be read. */
+    if (x->state == EX_HEAD || x->state == EX_BODY)
+        io_read_rest(io);
+    fail(x, err);
 }
 
 static const struct io_ops exchange_io = {on_open, on_read, on_eof, on_drain, on_error};

@@ -43,6 +43,7 @@ struct exchange {
     enum exchange_state state;
     struct deadline deadline;
     uint64_t since;                           /* ms: state was entered */
+    uint64_t listening_since;                 /* ms: the last pause's end */
     uint64_t used;                            /* exchanges begun on this connection */
     uint64_t out_before;                      /* io.bytes_out when this one began */
     uint64_t connect_ms, response_ms, gap_ms; /* timeouts, 0: none */
@@ -53,6 +54,7 @@ struct exchange {
     bool keep_alive;
     struct slab *head; /* an answer's head that did not come in one piece */
     size_t scanned;
+    size_t interim; /* bytes of 1xx answers */
     struct h1_limits limits;
     enum h1_framing framing;
     uint64_t left;
@@ -73,6 +75,10 @@ struct exchange *exchange_start(struct backend_instance *i, bool fresh, struct a
 static inline bool exchange_reused(const struct exchange *x)
 {
     return x->used > 1;
+}
+static inline bool exchange_connecting(const struct exchange *x)
+{
+    return x->state == EX_CONNECTING;
 }
 /* Not one byte of the request reached the socket. */
 static inline bool exchange_unsent(const struct exchange *x)

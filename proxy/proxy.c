@@ -127,6 +127,8 @@ static void write_head(struct proxy *p)
     exchange_write_head(p->x, out_done(&o), chunked);
     if (r->body_ended)
         exchange_write_end(p->x, NULL);
+    else if (exchange_connecting(p->x))
+        exchange_want_sent(p->x); /* while nobody takes it, the body stays where it is */
     else
         req_want_body(r, true);
 }
@@ -278,6 +280,13 @@ static bool may_go_elsewhere(const struct proxy *p, const struct exchange *x)
     return svc->n_argv > 0 || backend_choose(x->instance->service);
 }
 
+/* Body bytes that came while there is no exchange would be lost: none until the next one. */
+static void try_again(struct proxy *p)
+{
+    req_want_body(p->req, false);
+    find_instance(p);
+}
+
 static void on_exchange_error(struct exchange *x, const char *err, bool stale)
 {
     struct proxy *p = x->owner;
@@ -287,9 +296,9 @@ static void on_exchange_error(struct exchange *x, const char *err, bool stale)
     if (p->state == PROXY_SENDING && may_replace(p, x, stale)) {
         p->retried = true;
         stats_inc(backend_retries);
-        find_instance(p);
+        try_again(p);
     } else if (p->state == PROXY_SENDING && !timed_out && may_go_elsewhere(p, x)) {
-        find_instance(p);
+        try_again(p);
     } else {
         req_fail(r, timed_out ? 504 : 502, err);
     }
