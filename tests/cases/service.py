@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -25,8 +26,25 @@ def listening(text):
     return sock
 
 
+def deaf(peer, req, until):
+    """Stops listening, though alive and well, until a file is there."""
+    peer.backend.whole(peer, req)
+    peer.backend.sock.shutdown(socket.SHUT_RDWR)
+    peer.backend.sock.close()
+    peer.reply(200, [("Connection", "close")], b"deaf")
+
+    def listen_again():
+        while not os.path.exists(until):
+            time.sleep(0.02)
+        backends.Backend(peer.backend.behave, sock=listening(sys.argv[2]))
+    threading.Thread(target=listen_again, daemon=True).start()
+    return False
+
+
 def answer(healthy):
     def behave(peer, req):
+        if req.path == "/deaf":
+            return deaf(peer, req, sys.argv[3])
         if req.path == "/crash":
             os.abort()
         if req.path == "/exit":
