@@ -18,6 +18,11 @@
 #define BURST_IDLE_MS  1000
 #define SLICE_IN_PLACE 4096
 #define IOV_MAX_TURN   64
+/*
+ * With so much queued nothing more is read, whatever the owner says: TLS answers key updates by
+ * itself, and who sends them without end and never reads would make the queue grow as long.
+ */
+#define OUT_MAX ((size_t)1024 * 1024)
 
 static BIO_METHOD *bio_method;
 static struct slab *read_slab; /* where plaintext is read to; replaced when somebody kept it */
@@ -188,7 +193,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct io *io = arg;
     (void)fd, (void)what;
-    if (io->paused) {
+    if (io->paused || io->out.bytes > OUT_MAX) {
         read_stop(io);
         return;
     }
@@ -338,6 +343,7 @@ static void io_flush(struct io *io)
         return;
     }
     write_stop(io);
+    read_start(io); /* if it was OUT_MAX that stopped it */
     send_fin(io);
     if (!io->drain_wanted)
         return;

@@ -77,6 +77,7 @@ static void on_read(struct io *io, struct slice s)
         loop_stop();
         return;
     }
+    queue_seen(e);
     if (e->act != ECHO)
         return;
     /* Odd pieces and whole slices both. */
@@ -478,6 +479,32 @@ static void peer_talks(struct peer *p)
         ;
 }
 
+/* Each update is answered by TLS itself; this peer never reads. Ends when it can send no more. */
+static void peer_floods(struct peer *p)
+{
+    struct pollfd out = {.fd = p->fd, .events = POLLOUT};
+    MUST(fcntl(p->fd, F_SETFL, O_NONBLOCK) == 0);
+    for (size_t i = 0; i < 200000; i++) {
+        const uint8_t byte = pattern(i);
+        MUST(SSL_key_update(p->ssl, SSL_KEY_UPDATE_REQUESTED) == 1);
+        while (peer_write(p, &byte, 1) < 0)
+            if (poll(&out, 1, 500) == 0)
+                return;
+    }
+}
+
+static void key_update_flood(void **state UNUSED)
+{
+    int fds[2];
+    pid_t pid = peer_start(fds, TLS_13, peer_floods, "a.test");
+    end_init(fds[0], TLS_13);
+    end.act = SINK;
+    loop_run();
+    assert_true(end.in > 0 && end.most_queued < (2u << 20));
+    peer_done(pid, TLS_13);
+    end_fini();
+}
+
 static void close_inside(void **state UNUSED)
 {
     for (enum wire w = PLAIN; w < WIRES; w++) {
@@ -738,11 +765,22 @@ static int tear_down(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        IO_TEST(echo),       IO_TEST(big_both_ways),  IO_TEST(slow_reader),
-        IO_TEST(download),   IO_TEST(upload),         IO_TEST(half_close),
-        IO_TEST(truncated),  IO_TEST(broken_records), IO_TEST(failed_handshakes),
-        IO_TEST(key_update), IO_TEST(close_inside),   IO_TEST(pausing),
-        IO_TEST(connecting), IO_TEST(refused),        IO_TEST(resetting),
+        IO_TEST(echo),
+        IO_TEST(big_both_ways),
+        IO_TEST(slow_reader),
+        IO_TEST(download),
+        IO_TEST(upload),
+        IO_TEST(half_close),
+        IO_TEST(truncated),
+        IO_TEST(broken_records),
+        IO_TEST(failed_handshakes),
+        IO_TEST(key_update),
+        IO_TEST(close_inside),
+        IO_TEST(pausing),
+        IO_TEST(connecting),
+        IO_TEST(refused),
+        IO_TEST(resetting),
+        IO_TEST(key_update_flood),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
