@@ -292,6 +292,11 @@ static const struct entry entries[] = {
      "A given certificate has expired, is not valid yet, or has less than a week left.",
      "(a certificate of last year)",
      "(a renewed one)"},
+    {"W006", "an address that cannot be listened on now",
+     "Another program listens on an address of `listen`, or the address is not this machine's. "
+     "`headgate check` tries them, unless a server of this configuration runs.",
+     "listen: { https: \"192.0.2.1:443\" }",
+     "listen: { https: \":443\" }"},
 };
 /* clang-format on */
 

@@ -11,6 +11,7 @@
 
 #include "conf/conf.h"
 #include "proxy/admin.h"
+#include "proxy/listeners.h"
 #include "proxy/roles.h"
 
 /* Which options a verb takes besides none: bits, one for each entry of `options`. */
@@ -61,6 +62,29 @@ static int verb_run(struct cli *c)
     return master_main(cli_config_file(c));
 }
 
+/*
+ * Warnings only: the program that holds a port may be the one that this configuration replaces. Not
+ * asked when its own server runs; what only a privileged user may bind is no fault of the file.
+ */
+static void check_ports(struct cli *c, const struct conf *conf, struct diags *d)
+{
+    const char *err;
+    json_t *ask = json_pack("{s:s}", "verb", "status");
+    json_t *status = admin_call(c->arena, conf->admin.socket.p, ask, false, &err);
+    json_decref(ask);
+    json_decref(status);
+    for (unsigned i = 0; !status && i < conf->n_listens; i++) {
+        struct listener *l = NULL;
+        struct conf_listen listen = conf->listens[i];
+        listen.place.line = 0; /* the diagnostic names it, the sentence need not */
+        err = listener_open(c->arena, &listen, 1, false, &l);
+        if (!err)
+            listener_close(&l);
+        else if (errno == EADDRINUSE || errno == EADDRNOTAVAIL)
+            diags_add(d, "W006", conf->listens[i].place, "%s", err);
+    }
+}
+
 static int verb_check(struct cli *c)
 {
     static const enum diag_format formats[] = {
@@ -73,6 +97,8 @@ static int verb_check(struct cli *c)
     const char *file = c->config ? c->config : cli_config_file(c);
     struct conf_source *src = conf_source_fs(file);
     struct conf *conf = conf_load(src, c->offline ? CONF_OFFLINE : 0, d);
+    if (conf && !c->offline)
+        check_ports(c, conf, d);
     diags_print(d, formats[format], wants_colour(stdout), stdout);
     if (format == CLI_TEXT)
         diags_summary(d, stdout);

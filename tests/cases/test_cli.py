@@ -67,6 +67,28 @@ def test_check_formats(t):
 
 
 @case()
+def test_check_ports(t):
+    """check warns of a port that another program holds, not of those of its own running server, nor with --offline."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen(1)
+    t.defer(taken.close)
+    port = taken.getsockname()[1]
+    gate = t.unstarted(GOOD, top={"listen": f"{{ http: '127.0.0.1:{port}', https: off }}"})
+    r = gate.cli("check")
+    assert r.returncode == 0 and "warning[W006]" in r.stdout and str(port) in r.stdout and "another program" in r.stdout, r
+    assert gate.cli("check", "--strict").returncode == 1
+    assert "W006" not in gate.cli("check", "--offline").stdout
+
+
+@case()
+def test_check_ports_of_its_own_server(t):
+    """The ports of its own running server are not in the way."""
+    r = t.headgate(GOOD).cli("check", "--strict")
+    assert r.returncode == 0 and "W006" not in r.stdout, r
+
+
+@case()
 def test_check_does_not_touch(t):
     """check makes no folder, opens no port, starts nothing."""
     gate = t.unstarted(run_site(t.service("ok")))

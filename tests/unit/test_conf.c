@@ -274,6 +274,8 @@ static void test_every_code_has_a_case(void **state)
     assert_int_equal(glob(CASES "bad/*.expect", 0, NULL, &g), 0);
     assert_true(g.gl_pathc >= 60);
     for (unsigned i = 0; explain_code(i); i++) {
+        if (strcmp(explain_code(i), "W006") == 0)
+            continue; /* the check verb's, not the load's: cli/check_ports */
         struct str tag = arena_fmt(arena, "[%s]: ", explain_code(i));
         bool found = false;
         for (size_t k = 0; k < g.gl_pathc && !found; k++) {
