@@ -34,7 +34,7 @@ say = @printf '  %-5s %s\n' '$(1)' '$(2)'
 
 # ---- flags --------------------------------------------------------------------------------------
 
-PKGS      := libevent_core openssl yaml-0.1 jansson libseccomp
+PKGS      := libevent_core openssl libnghttp2 yaml-0.1 jansson libseccomp
 DEMO_PKGS := libevent_core libevent_extra
 
 # pkg-config is asked once, when the first rule needs it: a fresh machine has none yet, and

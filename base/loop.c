@@ -87,6 +87,14 @@ int64_t loop_wall_s(void)
     return wall;
 }
 
+uint64_t loop_time_left(uint64_t since, uint64_t limit)
+{
+    uint64_t at = loop_now_ms();
+    if (!limit)
+        return UINT64_MAX;
+    return since + limit > at ? since + limit - at : 0;
+}
+
 struct str loop_http_date(void)
 {
     static int64_t of;

@@ -17,10 +17,12 @@ void loop_init(void);               /* once a process, after any fork */
 struct event_base *loop_base(void); /* for struct event users: event_assign(ev, loop_base(), …) */
 void loop_run(void);                /* returns after loop_stop */
 void loop_stop(void);
-void loop_fini(void);            /* frees what waits and the base: for tests and orderly ends */
-uint64_t loop_now_ms(void);      /* monotonic, of this turn */
-uint64_t loop_turn(void);        /* number of this turn */
-int64_t loop_wall_s(void);       /* wall clock, of this turn */
+void loop_fini(void);       /* frees what waits and the base: for tests and orderly ends */
+uint64_t loop_now_ms(void); /* monotonic, of this turn */
+uint64_t loop_turn(void);   /* number of this turn */
+int64_t loop_wall_s(void);  /* wall clock, of this turn */
+/* ms until `since` + `limit` (ms); 0 when that is over, UINT64_MAX when limit is 0 (none). */
+uint64_t loop_time_left(uint64_t since, uint64_t limit);
 struct str loop_http_date(void); /* "Sun, 06 Nov 1994 08:49:37 GMT" of this turn (RFC 9110 5.6.7) */
 
 /*

@@ -12,6 +12,7 @@
     X(connections_total, counter, "client connections accepted")                             \
     X(connections, gauge, "client connections open now")                                     \
     X(connections_h1, gauge, "client connections speaking HTTP/1.1 now")                     \
+    X(connections_h2, gauge, "client connections speaking HTTP/2 now")                       \
     X(handshakes_full, counter, "full TLS handshakes")                                       \
     X(handshakes_resumed, counter, "resumed TLS handshakes")                                 \
     X(handshakes_failed, counter, "TLS handshakes that failed")                              \

@@ -10,13 +10,10 @@
 
 #include "base/log.h"
 #include "base/stats.h"
-#include "proxy/router.h"
+#include "proxy/h2.h"
 
 #define LINGER_MS 2000 /* for the client to read our last answer and close */
-#define FRESH_MS                                                                                  \
-    2000              /* a draining worker still waits that long for a connection's first request \
-                       */
-#define CHECK_MS 1000 /* how often a deadline that keeps moving is looked at */
+#define CHECK_MS  1000 /* how often a deadline that keeps moving is looked at */
 
 static struct list clients = {&clients, &clients};
 static unsigned count;
@@ -44,7 +41,7 @@ bool client_draining(void)
 static void client_free(void *p)
 {
     struct client *c = p;
-    h1_fini(&c->h1);
+    c->protocol->fini(c);
     free(c);
 }
 
@@ -57,13 +54,14 @@ void client_close(struct client *c)
     stats_add(STAT_bytes_out, (int64_t)c->io.bytes_out);
     io_close(&c->io);
     deadline_cancel(&c->deadline);
-    h1_gone(c, "the client went away");
+    c->protocol->gone(c, "the client went away");
     tls_conn_fini(&c->tls);
     snapshot_unref(&c->snap);
     list_remove(&c->link);
     count--;
     stats_dec(connections);
-    stats_dec(connections_h1);
+    if (c->opened)
+        stats_add(c->h2 ? STAT_connections_h2 : STAT_connections_h1, -1);
     loop_free_later(c, client_free);
 }
 
@@ -78,29 +76,21 @@ void client_linger(struct client *c)
 
 /* ---- deadlines ---- */
 
-static uint64_t left_of(uint64_t since, uint64_t limit)
-{
-    uint64_t now = loop_now_ms();
-    if (!limit)
-        return UINT64_MAX;
-    return since + limit > now ? since + limit - now : 0;
-}
-
 static uint64_t time_left(const struct client *c, const char **why)
 {
     const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
     switch (c->state) {
     case CLIENT_HANDSHAKE:
         *why = "TLS handshake timed out";
-        return left_of(c->state_since, t->handshake);
+        return loop_time_left(c->state_since, t->handshake);
     case CLIENT_LINGER:
         /* As long as the answer is being taken, the gap counts, not the linger time. */
         *why = "client did not close";
         if (io_queued(&c->io))
-            return left_of(c->io.last_out, t->write_gap ? t->write_gap : LINGER_MS);
-        return left_of(MAX(c->state_since, c->io.last_out), LINGER_MS);
+            return loop_time_left(c->io.last_out, t->write_gap ? t->write_gap : LINGER_MS);
+        return loop_time_left(MAX(c->state_since, c->io.last_out), LINGER_MS);
     case CLIENT_OPEN:
-        return h1_time_left(c, why);
+        return c->protocol->time_left(c, why);
     case CLIENT_CLOSED:
         break;
     }
@@ -115,14 +105,14 @@ static void on_deadline(struct deadline *d)
     if (left) {
         /* Idle connections are many: they are looked at when their time is up, or by client_watch.
          */
-        bool idle = c->state == CLIENT_OPEN && h1_idle(c) && left != UINT64_MAX;
+        bool idle = c->state == CLIENT_OPEN && c->protocol->idle(c) && left != UINT64_MAX;
         deadline_set(d, idle ? left : MIN(left, CHECK_MS), on_deadline);
         return;
     }
     if (c->state == CLIENT_HANDSHAKE)
         stats_inc(handshakes_failed);
     if (c->state == CLIENT_OPEN)
-        h1_timeout(c, why);
+        c->protocol->timeout(c, why);
     else
         client_close(c);
     if (c->state != CLIENT_CLOSED && !deadline_is_set(d))
@@ -132,6 +122,15 @@ static void on_deadline(struct deadline *d)
 void client_watch(struct client *c)
 {
     deadline_set(&c->deadline, CHECK_MS, on_deadline);
+}
+
+static void open_protocol(struct client *c, const struct protocol *p)
+{
+    state_set(c, CLIENT_OPEN);
+    c->opened = true;
+    c->protocol = p;
+    p->open(c);
+    stats_add(c->h2 ? STAT_connections_h2 : STAT_connections_h1, 1);
 }
 
 /* ---- what the socket says ---- */
@@ -153,22 +152,21 @@ static void on_open(struct io *io)
         c->tls.names = NULL;
         snapshot_unref(&c->snap);
     }
-    state_set(c, CLIENT_OPEN);
-    h1_open(c);
+    open_protocol(c, c->tls.h2 ? &h2_protocol : &h1_protocol);
 }
 
 static void on_read(struct io *io, struct slice data)
 {
     struct client *c = of(io);
     if (c->state == CLIENT_OPEN)
-        h1_read(c, data);
+        c->protocol->read(c, data);
 }
 
 static void on_eof(struct io *io)
 {
     struct client *c = of(io);
     if (c->state == CLIENT_OPEN)
-        h1_eof(c);
+        c->protocol->eof(c);
     else if (!io_queued(io))
         client_close(c); /* else the deadline waits for the queue */
 }
@@ -177,7 +175,7 @@ static void on_drain(struct io *io)
 {
     struct client *c = of(io);
     if (c->state == CLIENT_OPEN)
-        h1_drained(c);
+        c->protocol->drained(c);
 }
 
 static void on_error(struct io *io, const char *err)
@@ -189,7 +187,7 @@ static void on_error(struct io *io, const char *err)
                   "error", "%s", err);
     }
     if (c->state == CLIENT_OPEN)
-        h1_gone(c, err);
+        c->protocol->gone(c, err);
     client_close(c);
 }
 
@@ -223,12 +221,12 @@ void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kin
     if (peer->sa_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     c->kind = kind;
+    c->protocol = &h1_protocol;
     c->state_since = loop_now_ms();
     list_append(&clients, &c->link);
     count++;
     stats_inc(connections_total);
     stats_inc(connections);
-    stats_inc(connections_h1);
     io_init(&c->io, fd, &client_io);
     if (kind == LISTENER_HTTPS) {
         c->snap = snapshot_ref(snapshot_current());
@@ -237,27 +235,9 @@ void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kin
         c->state = CLIENT_HANDSHAKE;
         io_start_tls(&c->io, tls_server_new(&c->tls));
     } else {
-        c->state = CLIENT_OPEN;
-        h1_open(c);
+        open_protocol(c, &h1_protocol);
     }
     deadline_set(&c->deadline, CHECK_MS, on_deadline);
-}
-
-/*
- * Nothing of a request is on its way as far as this side can know. A client that was busy a moment
- * ago may have sent its next one, which closing would lose: it is better told by an answer.
- */
-static bool quiet(const struct client *c, uint64_t idle_ms)
-{
-    char byte;
-    if (c->state != CLIENT_OPEN || !h1_idle(c) || io_queued(&c->io))
-        return false;
-    /* Whoever has just come gets a moment to say what for. */
-    if (!c->h1.requests && loop_now_ms() - c->state_since < FRESH_MS)
-        return false;
-    if (c->h1.requests && loop_now_ms() - c->h1.idle_since < idle_ms)
-        return false;
-    return recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
 }
 
 void client_drain_quiet(uint64_t idle_ms)
@@ -265,8 +245,8 @@ void client_drain_quiet(uint64_t idle_ms)
     draining = true;
     LIST_EACH_SAFE (&clients, l) {
         struct client *c = container_of(l, struct client, link);
-        if (quiet(c, idle_ms))
-            client_linger(c);
+        if (c->state == CLIENT_OPEN)
+            c->protocol->drain(c, idle_ms);
     }
 }
 

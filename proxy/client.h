@@ -17,16 +17,41 @@ enum client_state {
     CLIENT_CLOSED
 };
 
+struct client;
+
+/* A protocol's side of a connection; one constant table each. */
+struct protocol {
+    const char *name;
+    void (*open)(struct client *);                    /* the connection is ready */
+    void (*read)(struct client *, struct slice data); /* borrowed */
+    void (*eof)(struct client *);                     /* the client ended its side */
+    void (*drained)(struct client *); /* the io's queue is out, as it was asked for */
+    void (*gone)(struct client *,
+                 const char *err);       /* dead: lets go of the requests; twice is fine */
+    bool (*idle)(const struct client *); /* between requests, nothing of the next one came */
+    void (*drain)(struct client *,
+                  uint64_t idle_ms); /* called again and again: end when no request suffers */
+    /* ms until the state's time is up: 0 = now, with *why; UINT64_MAX = nothing waits. */
+    uint64_t (*time_left)(const struct client *, const char **why);
+    void (*timeout)(struct client *, const char *why); /* time_left was 0 */
+    void (*fini)(struct client *);
+};
+
+struct h2;
+
 struct client {
     struct list link; /* of the worker's clients */
     struct io io;
     struct tls_conn tls;
     struct snapshot *snap; /* counted, during the handshake only */
     enum client_state state;
+    bool opened; /* it was CLIENT_OPEN once, and counted by its protocol */
     enum listener_kind kind;
     struct deadline deadline;
     uint64_t state_since; /* ms: when state was entered */
+    const struct protocol *protocol;
     struct h1 h1;
+    struct h2 *h2; /* NULL until ALPN chose it */
     char peer_ip[46];
     uint16_t local_port; /* looked up when first asked for */
 };

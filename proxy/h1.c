@@ -9,7 +9,9 @@
 #include "base/stats.h"
 #include "proxy/client.h"
 
-#define DISCARD_MAX  (1024 * 1024) /* of an unread request body, to keep the connection */
+#define DISCARD_MAX (1024 * 1024) /* of an unread request body, to keep the connection */
+/* a draining worker still waits that long for a connection's first request */
+#define FRESH_MS     2000
 #define HEAD_SCRATCH (72 * 1024)
 #define QUEUE_HIGH   (64 * 1024) /* of answers not taken yet: no further request is begun */
 
@@ -29,24 +31,19 @@ static void state_set(struct h1 *h, enum h1_state to)
         h->idle_since = loop_now_ms();
 }
 
-void h1_open(struct client *c)
+static void h1_open(struct client *c)
 {
     state_set(&c->h1, H1_IDLE);
 }
 
-void h1_fini(struct h1 *h)
+static void h1_fini(struct client *c)
 {
-    sliceq_fini(&h->in);
-    slab_unref(h->head);
-    h->head = NULL;
+    sliceq_fini(&c->h1.in);
+    slab_unref(c->h1.head);
+    c->h1.head = NULL;
 }
 
-bool h1_busy(const struct client *c)
-{
-    return c->h1.req != NULL;
-}
-
-bool h1_idle(const struct client *c)
+static bool h1_idle(const struct client *c)
 {
     return c->h1.state == H1_IDLE && !c->h1.head_since;
 }
@@ -317,12 +314,12 @@ static void pump(struct client *c, struct slice *fresh)
         io_resume(&c->io, IO_PAUSE_PEER);
 }
 
-void h1_read(struct client *c, struct slice data)
+static void h1_read(struct client *c, struct slice data)
 {
     pump(c, &data);
 }
 
-void h1_eof(struct client *c)
+static void h1_eof(struct client *c)
 {
     /* Like nginx and most others: a client that ends its side no longer wants an answer. What was
      * answered already is still delivered. */
@@ -351,7 +348,7 @@ static void request_over(struct client *c)
         pump(c, NULL);
 }
 
-void h1_gone(struct client *c, const char *err)
+static void h1_gone(struct client *c, const char *err)
 {
     struct h1 *h = &c->h1;
     struct req *r = h->req;
@@ -553,7 +550,7 @@ const struct codec h1_codec = {
     .reset = codec_reset,
 };
 
-void h1_drained(struct client *c)
+static void h1_drained(struct client *c)
 {
     struct h1 *h = &c->h1;
     if (h->req && !h->answer_done)
@@ -564,14 +561,6 @@ void h1_drained(struct client *c)
 
 /* ---- time ---- */
 
-static uint64_t left_of(uint64_t since, uint64_t limit)
-{
-    uint64_t now = loop_now_ms();
-    if (!limit)
-        return UINT64_MAX;
-    return since + limit > now ? since + limit - now : 0;
-}
-
 static uint64_t request_time_left(const struct client *c, const char **why)
 {
     const struct h1 *h = &c->h1;
@@ -580,10 +569,10 @@ static uint64_t request_time_left(const struct client *c, const char **why)
     uint64_t left = UINT64_MAX;
     if (!h->body_done && r->body_wanted) {
         *why = "the request body stopped coming";
-        left = left_of(MAX(c->io.last_in, h->body_since), t->body_gap);
+        left = loop_time_left(MAX(c->io.last_in, h->body_since), t->body_gap);
     }
     if (io_queued(&c->io)) {
-        uint64_t write_left = left_of(c->io.last_out, t->write_gap);
+        uint64_t write_left = loop_time_left(c->io.last_out, t->write_gap);
         if (write_left < left)
             *why = "the client stopped reading";
         left = MIN(left, write_left);
@@ -591,7 +580,7 @@ static uint64_t request_time_left(const struct client *c, const char **why)
     return left;
 }
 
-uint64_t h1_time_left(const struct client *c, const char **why)
+static uint64_t h1_time_left(const struct client *c, const char **why)
 {
     const struct h1 *h = &c->h1;
     const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
@@ -599,25 +588,25 @@ uint64_t h1_time_left(const struct client *c, const char **why)
     case H1_IDLE:
         if (h->head_since || !h->requests) {
             *why = "the request's head did not come in time";
-            return left_of(h->head_since ? h->head_since : c->state_since, t->header);
+            return loop_time_left(h->head_since ? h->head_since : c->state_since, t->header);
         }
         *why = "idle";
         /* While an answer is still on its way to a slow client the connection is not idle. */
         if (io_queued(&c->io))
-            return left_of(c->io.last_out, t->write_gap);
-        return left_of(MAX(h->idle_since, c->io.last_out), t->idle);
+            return loop_time_left(c->io.last_out, t->write_gap);
+        return loop_time_left(MAX(h->idle_since, c->io.last_out), t->idle);
     case H1_REQUEST:
         return request_time_left(c, why);
     case H1_DISCARD:
         *why = "the rest of the request body did not come";
-        return left_of(MAX(c->io.last_in, h->body_since), t->body_gap);
+        return loop_time_left(MAX(c->io.last_in, h->body_since), t->body_gap);
     case H1_OVER:
         break;
     }
     return 0;
 }
 
-void h1_timeout(struct client *c, const char *why)
+static void h1_timeout(struct client *c, const char *why)
 {
     struct h1 *h = &c->h1;
     if (h->state == H1_IDLE && h->head_since) {
@@ -637,3 +626,40 @@ void h1_timeout(struct client *c, const char *why)
         client_close(c);
     }
 }
+
+/*
+ * Nothing of a request is on its way as far as this side can know. A client that was busy a moment
+ * ago may have sent its next one, which closing would lose: it is better told by an answer.
+ */
+static bool h1_quiet(const struct client *c, uint64_t idle_ms)
+{
+    char byte;
+    if (!h1_idle(c) || io_queued(&c->io))
+        return false;
+    /* Whoever has just come gets a moment to say what for. */
+    if (!c->h1.requests && loop_now_ms() - c->state_since < FRESH_MS)
+        return false;
+    if (c->h1.requests && loop_now_ms() - c->h1.idle_since < idle_ms)
+        return false;
+    return recv(c->io.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
+}
+
+static void h1_drain(struct client *c, uint64_t idle_ms)
+{
+    if (h1_quiet(c, idle_ms))
+        client_linger(c);
+}
+
+const struct protocol h1_protocol = {
+    .name = "HTTP/1.1",
+    .open = h1_open,
+    .read = h1_read,
+    .eof = h1_eof,
+    .drained = h1_drained,
+    .gone = h1_gone,
+    .idle = h1_idle,
+    .drain = h1_drain,
+    .time_left = h1_time_left,
+    .timeout = h1_timeout,
+    .fini = h1_fini,
+};

@@ -45,17 +45,6 @@ struct h1 {
 
 extern const struct codec h1_codec;
 
-void h1_open(struct client *c); /* the connection is ready */
-void h1_read(struct client *c, struct slice data);
-void h1_eof(struct client *c);
-void h1_drained(struct client *c);
-void h1_gone(struct client *c,
-             const char *err);        /* the connection is dead: lets go of the request */
-bool h1_busy(const struct client *c); /* a request is under way */
-bool h1_idle(const struct client *c); /* between requests, and nothing of the next one came */
-/* ms until the state's time is up: 0 = now, with *why; UINT64_MAX = nothing waits. */
-uint64_t h1_time_left(const struct client *c, const char **why);
-void h1_timeout(struct client *c, const char *why);
-void h1_fini(struct h1 *h);
+extern const struct protocol h1_protocol;
 
 #endif

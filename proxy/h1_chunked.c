@@ -32,30 +32,6 @@ void h1_chunked_init(struct h1_chunked *c, struct arena *a, const struct h1_limi
 
 /* ---- trailers ---- */
 
-/*
- * RFC 9110 6.5.1: fields that are used for framing, routing, authentication, caching or to read the
- * content come too late in a trailer; whoever merged them would act on what nobody checked.
- */
-static bool trailer_forbidden(const struct field *f)
-{
-    static const char *const others[] = {
-        "max-forwards", "pragma", "expires", "warning", "authentication-info", "clear-site-data"};
-    if (str_starts(f->name, STR("content-")) || str_starts(f->name, STR("proxy-")) ||
-        str_starts(f->name, STR("x-forwarded-")) || str_starts(f->name, STR("if-")))
-        return true;
-    switch (f->token) {
-    case FIELD_OTHER:
-        for (size_t i = 0; i < ARRAY_LEN(others); i++)
-            if (str_eq(f->name, str_of(others[i])))
-                return true;
-        return false;
-    case FIELD_etag: /* made while the body was sent: what trailers are for */
-        return false;
-    default:
-        return true; /* everything else that code acts on */
-    }
-}
-
 /* Called at the empty line: the lines in c->trailer become c->trailers. */
 static const char *read_trailers(struct h1_chunked *c)
 {
@@ -79,7 +55,7 @@ static const char *read_trailers(struct h1_chunked *c)
         return why;
     unsigned kept = 0;
     for (unsigned i = 0; i < f->n; i++)
-        if (!trailer_forbidden(&f->v[i]))
+        if (!http_trailer_forbidden(&f->v[i]))
             f->v[kept++] = f->v[i];
     f->n = kept;
     return NULL;

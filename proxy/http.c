@@ -254,3 +254,27 @@ struct str http_reason(unsigned status)
     const char *phrase = phrases[status - 100];
     return phrase ? str_of(phrase) : STR("");
 }
+
+/*
+ * RFC 9110 6.5.1: fields that are used for framing, routing, authentication, caching or to read the
+ * content come too late in a trailer; whoever merged them would act on what nobody checked.
+ */
+bool http_trailer_forbidden(const struct field *f)
+{
+    static const char *const others[] = {
+        "max-forwards", "pragma", "expires", "warning", "authentication-info", "clear-site-data"};
+    if (str_starts(f->name, STR("content-")) || str_starts(f->name, STR("proxy-")) ||
+        str_starts(f->name, STR("x-forwarded-")) || str_starts(f->name, STR("if-")))
+        return true;
+    switch (f->token) {
+    case FIELD_OTHER:
+        for (size_t i = 0; i < ARRAY_LEN(others); i++)
+            if (str_eq(f->name, str_of(others[i])))
+                return true;
+        return false;
+    case FIELD_etag: /* made while the body was sent: what trailers are for */
+        return false;
+    default:
+        return true; /* everything else that code acts on */
+    }
+}

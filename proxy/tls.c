@@ -32,6 +32,7 @@ static const struct {
     struct str name;
     bool h2;
 } protocols[] = {
+    {{"h2", 2}, true},
     {{"http/1.1", 8}, false},
 };
 

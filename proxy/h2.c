@@ -1,0 +1,616 @@
+/*
+ * h2.c - the HTTP/2 codec towards clients, its receiving half: the session, streams, request heads
+ * and bodies, and the connection's life. Answers are in h2_answer.c.
+ */
+#include "proxy/h2.h"
+
+#include <stdlib.h>
+
+#include "proxy/h1_fields.h"
+
+#define WINDOW_STREAM     (64 * 1024) /* at first; grows while the consumer keeps up */
+#define WINDOW_STREAM_MAX (1024 * 1024)
+#define WINDOW_CONNECTION (1024 * 1024)
+#define WINDOWS_CEILING   (64u << 20) /* of body memory in the process: no window grows above it */
+#define LEAVE_MS          1000        /* between the two GOAWAYs: longer than a round trip */
+#define DISCARD_MAX                                                                  \
+    (1024 * 1024)     /* of an unread request body before the client is told to stop \
+                       */
+#define HEAD_FACTOR 4 /* a head this many times over the limit ends the connection */
+
+static nghttp2_session_callbacks *callbacks;
+static nghttp2_option *options;
+
+/* ---- streams ---- */
+
+static struct h2_stream *stream_of(nghttp2_session *session, int32_t id)
+{
+    return nghttp2_session_get_stream_user_data(session, id);
+}
+
+static struct h2_stream *stream_new(struct h2 *h, int32_t id)
+{
+    struct h2_stream *s = calloc(1, sizeof(*s));
+    ASSERT(s);
+    s->h2 = h;
+    s->id = id;
+    s->window = WINDOW_STREAM;
+    s->last_in = s->last_out = loop_now_ms();
+    s->req = req_new(h->client, &h2_codec, s);
+    list_append(&h->streams, &s->link);
+    h->n_streams++;
+    h->requests++;
+    return s;
+}
+
+static void stream_free(void *p)
+{
+    free(p);
+}
+
+/* The request must be over. */
+static void stream_end(struct h2_stream *s)
+{
+    struct h2 *h = s->h2;
+    req_close(s->req);
+    s->req = NULL;
+    sliceq_fini(&s->in);
+    sliceq_fini(&s->out);
+    list_remove(&s->link);
+    list_remove(&s->proceed);
+    h->n_streams--;
+    h->idle_since = loop_now_ms();
+    loop_free_later(s, stream_free);
+}
+
+void h2_break(struct h2 *h, uint32_t code, const char *why)
+{
+    if (h->broken)
+        return;
+    h->broken = why;
+    nghttp2_session_terminate_session(h->session, code);
+    h2_want_send(h);
+}
+
+static void guard(struct h2 *h, enum h2_cost cost)
+{
+    const char *why = h2_guard_take(&h->guard, cost, loop_now_ms() / 1000);
+    if (why)
+        h2_break(h, NGHTTP2_ENHANCE_YOUR_CALM, why);
+}
+
+/* ---- heads ---- */
+
+static void refuse(struct h2_stream *s, unsigned status, const char *why)
+{
+    if (!s->refuse) {
+        s->refuse = status;
+        s->refuse_why = why;
+    }
+}
+
+static void pseudo_field(struct h2_stream *s, struct str name, struct str value)
+{
+    struct req *r = s->req;
+    value = arena_str(r->arena, value);
+    if (str_eq(name, STR(":method"))) {
+        r->method_text = value;
+        r->method = http_method_of(value);
+    } else if (str_eq(name, STR(":path"))) {
+        r->target = value;
+    } else if (str_eq(name, STR(":authority"))) {
+        r->authority = value;
+    } else if (!str_eq(name, STR(":scheme"))) {
+        refuse(s, 400, "a pseudo-header field that was not agreed on");
+    }
+}
+
+/* Crumbs of a cookie are one field for whoever reads it (RFC 9113 8.2.3). */
+static void cookie_crumb(struct h2_stream *s, struct str value)
+{
+    size_t need = s->cookies.n + value.n + 2;
+    if (need > s->cookies_cap) {
+        char *more = arena_alloc(s->req->arena, need * 2);
+        if (s->cookies.n)
+            memcpy(more, s->cookies.p, s->cookies.n);
+        s->cookies.p = more;
+        s->cookies_cap = need * 2;
+    }
+    struct out o = out_on((char *)(uintptr_t)s->cookies.p, s->cookies_cap);
+    o.n = s->cookies.n;
+    if (o.n)
+        out_lit(&o, "; ");
+    out_str(&o, value);
+    ASSERT(!o.over);
+    s->cookies.n = o.n;
+}
+
+/* nghttp2 lets some control bytes through that other readers would stumble over. */
+static bool value_clean(struct str v)
+{
+    for (size_t i = 0; i < v.n; i++)
+        if ((unsigned char)v.p[i] < 0x20 ? v.p[i] != '\t' : v.p[i] == 0x7f)
+            return false;
+    return true;
+}
+
+static void plain_field(struct h2_stream *s, struct fields *to, struct str name, struct str value)
+{
+    struct req *r = s->req;
+    enum field_token t = field_token_of(name);
+    if (t == FIELD_cookie && to == &r->fields) {
+        cookie_crumb(s, value);
+        return;
+    }
+    fields_add(r->arena, to, arena_str(r->arena, name), arena_str(r->arena, value));
+    struct field *f = &to->v[to->n - 1];
+    f->token = (uint16_t)t;
+    if (t == FIELD_content_length || t == FIELD_te || t == FIELD_expect)
+        f->flags |= FIELD_HOP;
+    if (t == FIELD_expect && str_ieq(value, STR("100-continue")))
+        r->expect_continue = true;
+}
+
+static bool is_trailer(const nghttp2_frame *frame)
+{
+    return frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_HEADERS;
+}
+
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
+                     size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags, void *user)
+{
+    struct h2 *h = user;
+    struct h2_stream *s = stream_of(session, frame->hd.stream_id);
+    (void)flags;
+    if (!s || h->broken)
+        return 0;
+    const struct conf_limits *l = &s->req->snap->conf->limits;
+    struct str n = {(const char *)name, name_n}, v = {(const char *)value, value_n};
+    s->head_bytes += name_n + value_n + 32; /* as RFC 9113 6.5.2 counts */
+    s->n_fields++;
+    if (l->header && s->head_bytes > l->header * HEAD_FACTOR) {
+        h2_break(h, NGHTTP2_ENHANCE_YOUR_CALM, "a head far over the limit");
+        return 0;
+    }
+    if ((l->header && s->head_bytes > l->header) || (l->headers && s->n_fields > l->headers + 4)) {
+        refuse(s, 431, "the head is larger than limits.header or limits.headers");
+        return 0;
+    }
+    if (!value_clean(v))
+        refuse(s, 400, "a control byte in a field value");
+    else if (is_trailer(frame)) {
+        struct field f = {.name = n, .value = v, .token = (uint16_t)field_token_of(n)};
+        if (!http_trailer_forbidden(&f))
+            plain_field(s, &s->trailers, n, v);
+    } else if (n.n && n.p[0] == ':')
+        pseudo_field(s, n, v);
+    else
+        plain_field(s, &s->req->fields, n, v);
+    return 0;
+}
+
+static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+    struct h2 *h = user;
+    if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST ||
+        h->broken)
+        return 0;
+    struct h2_stream *s = stream_new(h, frame->hd.stream_id);
+    nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, s);
+    client_watch(h->client);
+    return 0;
+}
+
+/* Host and :authority name the same, or the request means two things (RFC 9113 8.3.1). */
+static void check_authority(struct h2_stream *s)
+{
+    struct req *r = s->req;
+    unsigned hosts = 0;
+    for (unsigned i = 0; i < r->fields.n; i++)
+        hosts += r->fields.v[i].token == FIELD_host;
+    const struct field *host = fields_get(&r->fields, FIELD_host);
+    if (hosts > 1)
+        refuse(s, 400, "several Host fields");
+    if (host && r->authority.p && !str_ieq(host->value, r->authority))
+        refuse(s, 400, "Host and :authority differ");
+    if (!r->authority.p && host)
+        r->authority = host->value;
+    if (!r->authority.n)
+        refuse(s, 400, "neither :authority nor Host");
+    else if (!h1_host_valid(r->authority))
+        refuse(s, 400, "the authority is no host and port");
+}
+
+static void body_length(struct h2_stream *s, bool end)
+{
+    struct req *r = s->req;
+    const struct field *length = fields_get(&r->fields, FIELD_content_length);
+    r->body_length = REQ_LENGTH_UNKNOWN;
+    if (length && !str_u64(length->value, &r->body_length))
+        refuse(s, 400, "a Content-Length that is no number");
+    if (end)
+        r->body_length = 0;
+    s->in_end = end;
+}
+
+static void head_complete(struct h2_stream *s, bool end)
+{
+    struct req *r = s->req;
+    const struct conf_limits *l = &r->snap->conf->limits;
+    s->head_done = true;
+    if (s->cookies.n)
+        fields_add_token(r->arena, &r->fields, FIELD_cookie, s->cookies);
+    body_length(s, end);
+    check_authority(s);
+    if (r->method == METHOD_CONNECT)
+        refuse(s, 501, "CONNECT is not served");
+    else if (l->uri && r->target.n > l->uri)
+        refuse(s, 414, "the target is longer than limits.uri");
+    else if (!r->target.n || (r->target.p[0] != '/' && !str_eq(r->target, STR("*"))))
+        refuse(s, 400, ":path does not begin with a slash");
+    if (end)
+        r->expect_continue = false;
+    if (!s->refuse) {
+        req_begin(r);
+        return;
+    }
+    guard(s->h2, H2_COST_refused);
+    req_refuse(r, s->refuse, s->refuse_why);
+}
+
+/* ---- bodies ---- */
+
+/* The client may send again what was taken: the window follows the consumer. */
+static void give_window(struct h2_stream *s, size_t n)
+{
+    struct h2 *h = s->h2;
+    s->held -= n;
+    /* A consumer that keeps up gets a larger window, as long as there is room for it. */
+    if (!s->in.bytes && s->window < WINDOW_STREAM_MAX && s->req->body_in > s->window &&
+        slab_total() < WINDOWS_CEILING) {
+        s->window *= 2;
+        nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, s->id,
+                                              (int32_t)s->window);
+    }
+    nghttp2_session_consume(h->session, s->id, n);
+    h2_want_send(h);
+}
+
+static void body_end(struct h2_stream *s)
+{
+    if (s->in_end && !s->in.bytes && !req_over(s->req) && !s->req->body_ended)
+        req_body_end(s->req, s->trailers.n ? &s->trailers : NULL);
+}
+
+/* Hands on what was held back, as long as it is wanted. */
+static void body_pump(struct h2_stream *s)
+{
+    while (s->in.bytes && s->req->body_wanted && !req_over(s->req)) {
+        struct slice piece = sliceq_first(&s->in);
+        slab_ref(piece.slab);
+        req_body(s->req, piece);
+        slab_unref(piece.slab);
+        if (s->in.bytes)
+            sliceq_consume(&s->in, piece.n);
+    }
+    if (s->held > s->in.bytes && (s->req->body_wanted || req_over(s->req)))
+        give_window(s, s->held - s->in.bytes);
+    body_end(s);
+}
+
+/*
+ * The rest of a body whose answer is complete: a little is read on, since some clients take a reset
+ * for a failure of the whole request; then the client is told to stop (RFC 9113 8.1).
+ */
+static void discard(struct h2_stream *s, uint64_t n)
+{
+    uint64_t before = s->discarded;
+    s->discarded += n;
+    if (before <= DISCARD_MAX && s->discarded > DISCARD_MAX)
+        nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
+}
+
+static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
+                         size_t n, void *user)
+{
+    struct h2 *h = user;
+    struct h2_stream *s = stream_of(session, id);
+    (void)flags;
+    if (!s || req_over(s->req)) { /* nobody wants it, but the connection's window goes on */
+        nghttp2_session_consume(session, id, n);
+        h2_want_send(h);
+        if (s)
+            discard(s, n);
+        return 0;
+    }
+    s->held += n;
+    s->last_in = loop_now_ms();
+    sliceq_push(&s->in, (struct slice){h->reading, data, n});
+    body_pump(s);
+    return 0;
+}
+
+static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+    struct h2 *h = user;
+    bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    struct h2_stream *s = frame->hd.stream_id ? stream_of(session, frame->hd.stream_id) : NULL;
+    switch (frame->hd.type) {
+    case NGHTTP2_HEADERS:
+        if (s && !s->head_done)
+            head_complete(s, end);
+        else if (s && end) {
+            s->in_end = true;
+            body_pump(s);
+        }
+        break;
+    case NGHTTP2_DATA:
+        if (!frame->hd.length && !end)
+            guard(h, H2_COST_empty);
+        if (s && end) {
+            s->in_end = true;
+            body_pump(s);
+        }
+        break;
+    case NGHTTP2_RST_STREAM:
+        guard(h, H2_COST_reset);
+        break;
+    case NGHTTP2_SETTINGS:
+    case NGHTTP2_PING:
+    case NGHTTP2_PRIORITY:
+        guard(h, H2_COST_control);
+        break;
+    default:
+        if (!s && frame->hd.stream_id)
+            guard(h, H2_COST_ignored);
+    }
+    return 0;
+}
+
+static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
+{
+    struct h2 *h = user;
+    struct h2_stream *s = stream_of(session, id);
+    if (!s)
+        return 0;
+    nghttp2_session_set_stream_user_data(session, id, NULL);
+    if (code == NGHTTP2_NO_ERROR && req_over(s->req))
+        h2_guard_earn(&h->guard);
+    if (s->held) /* what the stream still held counts in the connection's window */
+        nghttp2_session_consume_connection(session, s->held);
+    req_gone(s->req, "the client gave the stream up");
+    stream_end(s);
+    return 0;
+}
+
+/* An answer that ended before its request. */
+static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
+{
+    (void)user;
+    struct h2_stream *s = frame->hd.stream_id ? stream_of(session, frame->hd.stream_id) : NULL;
+    bool end = (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
+               (frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
+    if (!s || !end || s->in_end)
+        return 0;
+    bool long_rest = s->req->body_length != REQ_LENGTH_UNKNOWN &&
+                     s->req->body_length > s->req->body_in + DISCARD_MAX;
+    if (s->held) { /* what it held back is thrown away: the client may send on */
+        sliceq_fini(&s->in);
+        give_window(s, s->held);
+    }
+    discard(s, long_rest ? DISCARD_MAX + 1 : 0);
+    return 0;
+}
+
+static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int code,
+                            void *user)
+{
+    (void)session, (void)frame, (void)code;
+    guard(user, H2_COST_refused);
+    return 0;
+}
+
+/* ---- the connection ---- */
+
+static void setup(void)
+{
+    if (callbacks)
+        return;
+    ASSERT(nghttp2_session_callbacks_new(&callbacks) == 0 && nghttp2_option_new(&options) == 0);
+    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
+    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
+    nghttp2_session_callbacks_set_send_data_callback(callbacks, h2_data_send);
+    nghttp2_option_set_no_auto_window_update(options, 1);
+    nghttp2_option_set_no_closed_streams(options, 1); /* no memory for streams that are over */
+    nghttp2_option_set_max_outbound_ack(options, 100);
+}
+
+static void h2_open(struct client *c)
+{
+    struct h2 *h = calloc(1, sizeof(*h));
+    const struct conf_limits *l = &snapshot_current()->conf->limits;
+    ASSERT(h);
+    setup();
+    c->h2 = h;
+    h->client = c;
+    h->idle_since = loop_now_ms();
+    list_init(&h->streams);
+    list_init(&h->proceed);
+    ASSERT(nghttp2_session_server_new2(&h->session, callbacks, h, options) == 0);
+    nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+         l->streams ? (uint32_t)MIN(l->streams, 100000u) : 128},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW_STREAM},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
+         l->header ? (uint32_t)MIN(l->header, UINT32_MAX) : UINT32_MAX},
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}, /* RFC 9218 instead */
+    };
+    nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings));
+    nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, WINDOW_CONNECTION);
+    h2_want_send(h);
+}
+
+static void h2_read(struct client *c, struct slice data)
+{
+    struct h2 *h = c->h2;
+    if (h->broken)
+        return;
+    h->reading = data.slab;
+    ssize_t n = nghttp2_session_mem_recv(h->session, data.p, data.n);
+    h->reading = NULL;
+    if (c->state != CLIENT_OPEN)
+        return;
+    if (n < 0)
+        h2_break(h, NGHTTP2_PROTOCOL_ERROR,
+                 n == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? "this is not HTTP/2"
+                                                   : nghttp2_strerror((int)n));
+    h2_want_send(h);
+}
+
+static void h2_gone(struct client *c, const char *err)
+{
+    struct h2 *h = c->h2;
+    if (!h || h->state == H2_OVER)
+        return;
+    h->state = H2_OVER;
+    turn_task_cancel(&h->send);
+    while (!list_empty(&h->streams)) {
+        struct h2_stream *s = container_of(h->streams.next, struct h2_stream, link);
+        nghttp2_session_set_stream_user_data(h->session, s->id, NULL);
+        req_gone(s->req, err);
+        stream_end(s);
+    }
+}
+
+static void h2_eof(struct client *c)
+{
+    client_close(c);
+}
+
+static void h2_fini(struct client *c)
+{
+    if (!c->h2)
+        return;
+    nghttp2_session_del(c->h2->session);
+    free(c->h2);
+    c->h2 = NULL;
+}
+
+static bool h2_idle(const struct client *c)
+{
+    return !c->h2->n_streams && c->h2->requests && !c->h2->broken;
+}
+
+/*
+ * Two steps (RFC 9113 6.8): what a client sent before it heard of the first GOAWAY is still taken;
+ * the second names the last stream.
+ */
+static void h2_drain(struct client *c, uint64_t idle_ms)
+{
+    (void)idle_ms; /* GOAWAY tells the client in time: no request is lost */
+    struct h2 *h = c->h2;
+    if (h->state == H2_OPEN) {
+        h->state = H2_LEAVING;
+        h->left_since = loop_now_ms();
+        nghttp2_submit_shutdown_notice(h->session);
+        h2_want_send(h);
+    } else if (h->state == H2_LEAVING && loop_now_ms() - h->left_since >= LEAVE_MS) {
+        h->state = H2_LAST;
+        nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
+                              nghttp2_session_get_last_proc_stream_id(h->session), NGHTTP2_NO_ERROR,
+                              NULL, 0);
+        h2_want_send(h);
+    } else if (h->state == H2_LAST && !h->n_streams) {
+        client_linger(c);
+    }
+}
+
+/* ---- time ---- */
+
+static uint64_t stream_time_left(const struct h2_stream *s, const char **why)
+{
+    const struct req *r = s->req;
+    const struct conf_timeouts *t = r->route ? &r->route->timeouts : &r->snap->conf->timeouts;
+    uint64_t left = UINT64_MAX;
+    if (!s->in_end && r->body_wanted && !s->held) {
+        *why = "the request body stopped coming";
+        left = loop_time_left(s->last_in, t->body_gap);
+    }
+    if (s->out.bytes) {
+        uint64_t out_left = loop_time_left(s->last_out, t->write_gap);
+        if (out_left < left)
+            *why = "the client stopped reading";
+        left = MIN(left, out_left);
+    }
+    return left;
+}
+
+static uint64_t h2_time_left(const struct client *c, const char **why)
+{
+    const struct h2 *h = c->h2;
+    const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
+    uint64_t left = UINT64_MAX;
+    if (io_queued(&c->io)) {
+        *why = "the client stopped reading";
+        left = loop_time_left(c->io.last_out, t->write_gap);
+    }
+    LIST_EACH (&h->streams, l) {
+        const struct h2_stream *s = container_of(l, struct h2_stream, link);
+        uint64_t of_stream =
+            s->head_done ? stream_time_left(s, why) : loop_time_left(s->last_in, t->header);
+        left = MIN(left, of_stream);
+    }
+    if (h->n_streams || io_queued(&c->io))
+        return left;
+    *why = h->requests ? "idle" : "the first request did not come in time";
+    return h->requests ? loop_time_left(h->idle_since, t->idle)
+                       : loop_time_left(c->state_since, t->header);
+}
+
+/* A stream whose time is up is reset alone; the connection ends when it is the whole that waits. */
+static void h2_timeout(struct client *c, const char *why)
+{
+    struct h2 *h = c->h2;
+    bool stream_was_it = false;
+    LIST_EACH_SAFE (&h->streams, l) {
+        struct h2_stream *s = container_of(l, struct h2_stream, link);
+        const char *its = why;
+        if (!s->head_done || stream_time_left(s, &its))
+            continue;
+        stream_was_it = true;
+        if (s->req->state < REQ_ANSWERING)
+            req_fail(s->req, 408, its);
+        else
+            req_fail(s->req, 504, its);
+        s->last_in = s->last_out = loop_now_ms();
+    }
+    if (!stream_was_it)
+        h2_break(h, NGHTTP2_NO_ERROR, why);
+}
+
+/* ---- the codec ---- */
+
+void h2_want_body(struct req *r, bool on)
+{
+    if (on)
+        body_pump(r->stream);
+}
+
+const struct protocol h2_protocol = {
+    .name = "HTTP/2",
+    .open = h2_open,
+    .read = h2_read,
+    .eof = h2_eof,
+    .drained = h2_drained,
+    .gone = h2_gone,
+    .idle = h2_idle,
+    .drain = h2_drain,
+    .time_left = h2_time_left,
+    .timeout = h2_timeout,
+    .fini = h2_fini,
+};

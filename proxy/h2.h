@@ -1,0 +1,81 @@
+/*
+ * h2.h - the HTTP/2 codec towards clients (RFC 9113), on nghttp2: streams in, answers out. Framing
+ * and HPACK are nghttp2's; windows, budgets, order of writing and what is refused are ours.
+ */
+#ifndef HG_H2_H
+#define HG_H2_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "proxy/client.h"
+#include "proxy/h2_guard.h"
+
+enum h2_state {
+    H2_OPEN,
+    H2_LEAVING, /* the first GOAWAY is out: new streams are still taken for a moment */
+    H2_LAST,    /* the second one is out: no new streams */
+    H2_OVER
+};
+
+struct h2 {
+    struct client *client;
+    nghttp2_session *session;
+    enum h2_state state;
+    struct list streams;
+    unsigned n_streams;
+    struct list proceed; /* streams whose last send is out */
+    struct turn_task send;
+    struct slab *reading; /* where the bytes that nghttp2 looks at lie */
+    struct h2_guard guard;
+    uint64_t idle_since; /* ms: the last stream ended */
+    uint64_t left_since; /* ms: the first GOAWAY */
+    uint64_t requests;
+    const char *broken; /* why the connection ends after this turn's writes */
+};
+
+struct h2_stream {
+    struct list link;
+    struct list proceed; /* of h2.proceed */
+    struct h2 *h2;
+    int32_t id;
+    struct req *req;
+
+    /* the request's head, until it is complete */
+    size_t head_bytes;
+    unsigned n_fields;
+    unsigned refuse; /* status for a head that is too much or not allowed; 0: fine */
+    const char *refuse_why;
+    struct str cookies; /* crumbs joined (RFC 9113 8.2.3) */
+    size_t cookies_cap;
+    bool head_done;
+    struct fields trailers;
+
+    /* its body */
+    struct sliceq in;   /* came, but the handler does not take it now: bounded by the window */
+    bool in_end;        /* END_STREAM came */
+    size_t held;        /* bytes that the client gets no window for yet */
+    uint64_t discarded; /* of a body whose answer is complete */
+    size_t window;      /* of the stream */
+    uint64_t last_in, last_out; /* ms of the last progress */
+
+    /* the answer */
+    struct sliceq out; /* the handler's present send */
+    bool out_end;
+    const struct fields *out_trailers;
+};
+
+extern const struct codec h2_codec;
+extern const struct protocol h2_protocol;
+
+/* h2_answer.c, the sending half, and h2.c for each other. */
+void h2_want_body(struct req *r, bool on);
+void h2_drained(struct client *c);
+/* Ends the connection with this turn's writes: GOAWAY with the error code, then close. */
+void h2_break(struct h2 *h, uint32_t code, const char *why);
+void h2_want_send(struct h2 *h);
+ssize_t h2_data_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
+                     uint32_t *flags, nghttp2_data_source *source, void *user);
+int h2_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length,
+                 nghttp2_data_source *source, void *user);
+
+#endif

@@ -1,0 +1,229 @@
+/*
+ * h2_answer.c - the sending half of the HTTP/2 codec: answers become frames when there is room for
+ * them, at the end of a turn, so that all streams share records and writes. One send of a handler
+ * is kept a stream, never more.
+ */
+#include "proxy/h2.h"
+
+#define QUEUE_HIGH (64 * 1024) /* bytes for the socket above which no more frames are made */
+
+static void h2_send(struct h2 *h)
+{
+    struct client *c = h->client;
+    if (c->state != CLIENT_OPEN || h->state == H2_OVER)
+        return;
+    while (io_queued(&c->io) < QUEUE_HIGH) {
+        const uint8_t *p;
+        ssize_t n = nghttp2_session_mem_send(h->session, &p);
+        if (n <= 0)
+            break;
+        io_write(&c->io, p, (size_t)n);
+    }
+    if (h->broken ||
+        (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session))) {
+        if (h->broken)
+            h2_protocol.gone(c, h->broken);
+        client_linger(c);
+        return;
+    }
+    if (nghttp2_session_want_write(h->session) || !list_empty(&h->proceed))
+        io_want_drain(&c->io);
+}
+
+static void on_send(struct turn_task *t)
+{
+    h2_send(container_of(t, struct h2, send));
+}
+
+void h2_want_send(struct h2 *h)
+{
+    if (h->state != H2_OVER)
+        loop_at_turn_end(&h->send, on_send);
+}
+
+/* The queue is out: handlers go on, then their frames are made. */
+void h2_drained(struct client *c)
+{
+    struct h2 *h = c->h2;
+    struct list now;
+    list_init(&now);
+    while (!list_empty(&h->proceed)) {
+        struct list *l = h->proceed.next;
+        list_remove(l);
+        list_append(&now, l);
+    }
+    while (!list_empty(&now) && c->state == CLIENT_OPEN) {
+        struct h2_stream *s = container_of(now.next, struct h2_stream, proceed);
+        list_remove(&s->proceed);
+        req_proceed(s->req);
+    }
+    h2_want_send(h);
+}
+
+/* ---- DATA frames ---- */
+
+static void submit_trailers(struct h2_stream *s)
+{
+    const struct fields *t = s->out_trailers;
+    nghttp2_nv nv[64];
+    size_t n = 0;
+    for (unsigned i = 0; i < t->n && n < ARRAY_LEN(nv); i++) {
+        if (t->v[i].flags & FIELD_HOP)
+            continue;
+        nv[n++] = (nghttp2_nv){.name = (uint8_t *)(uintptr_t)t->v[i].name.p,
+                               .namelen = t->v[i].name.n,
+                               .value = (uint8_t *)(uintptr_t)t->v[i].value.p,
+                               .valuelen = t->v[i].value.n};
+    }
+    nghttp2_submit_trailer(s->h2->session, s->id, nv, n);
+}
+
+ssize_t h2_data_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
+                     uint32_t *flags, nghttp2_data_source *source, void *user)
+{
+    struct h2_stream *s = source->ptr;
+    (void)session, (void)id, (void)buf, (void)user;
+    if (!s->out.bytes && !s->out_end)
+        return NGHTTP2_ERR_DEFERRED;
+    size_t n = MIN(length, s->out.bytes);
+    *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+    if (n == s->out.bytes && s->out_end) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        if (s->out_trailers) {
+            *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+            submit_trailers(s);
+        }
+    }
+    return (ssize_t)n;
+}
+
+int h2_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t length,
+                 nghttp2_data_source *source, void *user)
+{
+    struct h2 *h = user;
+    struct h2_stream *s = source->ptr;
+    struct io *io = &h->client->io;
+    (void)session, (void)frame;
+    io_write(io, head, 9);
+    s->last_out = loop_now_ms();
+    while (length) {
+        struct slice piece = sliceq_first(&s->out);
+        piece.n = MIN(piece.n, length);
+        io_write_slice(io, piece);
+        sliceq_consume(&s->out, piece.n);
+        length -= piece.n;
+    }
+    if (!s->out.bytes && !s->out_end && !list_linked(&s->proceed))
+        list_append(&h->proceed, &s->proceed);
+    return 0;
+}
+
+/* ---- the codec ---- */
+
+static bool no_body_status(unsigned status)
+{
+    return status < 200 || status == 204 || status == 304;
+}
+
+static nghttp2_nv nv_of(struct str name, struct str value)
+{
+    /* Both lie in the request's arena, which outlives the stream. */
+    return (nghttp2_nv){.name = (uint8_t *)(uintptr_t)name.p,
+                        .namelen = name.n,
+                        .value = (uint8_t *)(uintptr_t)value.p,
+                        .valuelen = value.n,
+                        .flags = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
+}
+
+static struct str number_text(struct req *r, uint64_t v)
+{
+    struct out o = out_on(arena_alloc(r->arena, 20), 20);
+    out_u64(&o, v);
+    return out_done(&o);
+}
+
+static size_t head_fields(struct req *r, nghttp2_nv *nv)
+{
+    const struct fields *f = &r->answer.fields;
+    size_t n = 0;
+    bool dated = false;
+    nv[n++] = nv_of(STR(":status"), number_text(r, r->answer.status));
+    for (unsigned i = 0; i < f->n; i++) {
+        if (f->v[i].flags & FIELD_HOP)
+            continue;
+        dated |= f->v[i].token == FIELD_date;
+        nv[n++] = nv_of(f->v[i].name, f->v[i].value);
+    }
+    if (!dated) {
+        nv[n] = nv_of(STR("date"), loop_http_date());
+        nv[n++].flags =
+            NGHTTP2_NV_FLAG_NO_COPY_NAME; /* the text is the turn's, not the request's */
+    }
+    if (r->answer.length != REQ_LENGTH_UNKNOWN && !no_body_status(r->answer.status))
+        nv[n++] = nv_of(STR("content-length"), number_text(r, r->answer.length));
+    return n;
+}
+
+static void codec_head(struct req *r, bool end)
+{
+    struct h2_stream *s = r->stream;
+    struct h2 *h = s->h2;
+    nghttp2_nv *nv = arena_zarray(r->arena, nghttp2_nv, r->answer.fields.n + 4u);
+    size_t n = head_fields(r, nv);
+    nghttp2_data_provider from = {.source.ptr = s, .read_callback = h2_data_read};
+    s->out_end = end;
+    s->last_out = loop_now_ms();
+    if (nghttp2_submit_response(h->session, s->id, nv, n, end ? NULL : &from) != 0)
+        nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_INTERNAL_ERROR);
+    h2_want_send(h);
+}
+
+static void codec_data(struct req *r, const struct slice *v, unsigned n, bool end)
+{
+    struct h2_stream *s = r->stream;
+    if (!s->out.bytes)
+        s->last_out = loop_now_ms(); /* the wait for the client begins now */
+    for (unsigned i = 0; i < n; i++)
+        sliceq_push(&s->out, v[i]);
+    s->out_end = end;
+    nghttp2_session_resume_data(s->h2->session, s->id);
+    h2_want_send(s->h2);
+}
+
+static void codec_trailers(struct req *r, const struct fields *t)
+{
+    struct h2_stream *s = r->stream;
+    s->out_trailers = t;
+    s->out_end = true;
+    nghttp2_session_resume_data(s->h2->session, s->id);
+    h2_want_send(s->h2);
+}
+
+static void codec_info(struct req *r, unsigned status)
+{
+    struct h2_stream *s = r->stream;
+    nghttp2_nv nv = nv_of(STR(":status"), STR("100"));
+    ASSERT(status == 100);
+    nghttp2_submit_headers(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NULL, &nv, 1, NULL);
+    h2_want_send(s->h2);
+}
+
+static void codec_reset(struct req *r, const char *err)
+{
+    struct h2_stream *s = r->stream;
+    (void)err;
+    sliceq_fini(&s->out);
+    s->out_end = false;
+    nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_INTERNAL_ERROR);
+    h2_want_send(s->h2);
+}
+
+const struct codec h2_codec = {
+    .name = "HTTP/2",
+    .head = codec_head,
+    .data = codec_data,
+    .trailers = codec_trailers,
+    .info = codec_info,
+    .want_body = h2_want_body,
+    .reset = codec_reset,
+};
