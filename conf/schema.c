@@ -198,7 +198,7 @@ const struct schema_key schema_keys[] = {
       "Its group; the default is passed over where there is no such group.")
 
     K(G_LIMITS, "connections", T_COUNT, ONE, 0, "20000",
-      "Client connections a worker holds at most.")
+      "Client connections at a time, shared out evenly among the workers.")
     K(G_LIMITS, "per_ip", T_COUNT, ONE, S_LATER, "200",
       "Client connections from one address.")
     K(G_LIMITS, "header", T_SIZE, ONE, 0, "32KiB",
@@ -209,8 +209,8 @@ const struct schema_key schema_keys[] = {
       "Number of header fields.", .values = "8-4096")
     K(G_LIMITS, "body", T_SIZE, ONE, 0, "0",
       "Request body; bodies are streamed, so 0 (unlimited) costs no memory.")
-    K(G_LIMITS, "streams", T_COUNT, ONE, S_LATER, "128",
-      "HTTP/2 streams at a time on one connection.")
+    K(G_LIMITS, "streams", T_COUNT, ONE, 0, "128",
+      "HTTP/2 streams at a time on one connection.", .values = "1-10000")
 
     K(G_SITE_LIMITS, "per_ip", T_COUNT, ONE, S_LATER, NULL,
       "Client connections from one address.")

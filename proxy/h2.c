@@ -339,6 +339,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_HEADERS:
         if (s && !s->head_done)
             head_complete(s, end);
+        else if (s && s->refuse)
+            req_fail(s->req, s->refuse, s->refuse_why);
         else if (s && end) {
             s->in_end = true;
             body_pump(s);
@@ -361,9 +363,17 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         guard(h, H2_COST_control);
         break;
     default:
-        if (!s && frame->hd.stream_id)
-            guard(h, H2_COST_ignored);
+        break;
     }
+    return 0;
+}
+
+/* nghttp2 passes over frames of streams that are closed: it is us who count them. */
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
+{
+    bool opens = hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_PRIORITY;
+    if (hd->stream_id && !opens && !stream_of(session, hd->stream_id))
+        guard(user, H2_COST_ignored);
     return 0;
 }
 
@@ -418,6 +428,7 @@ static void setup(void)
         return;
     ASSERT(nghttp2_session_callbacks_new(&callbacks) == 0 && nghttp2_option_new(&options) == 0);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
+    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
@@ -537,9 +548,14 @@ static uint64_t stream_time_left(const struct h2_stream *s, const char **why)
     const struct req *r = s->req;
     const struct conf_timeouts *t = r->route ? &r->route->timeouts : &r->snap->conf->timeouts;
     uint64_t left = UINT64_MAX;
-    if (!s->in_end && r->body_wanted && !s->held) {
+    if (!s->head_done) {
+        *why = "the request's head did not come in time";
+        return loop_time_left(s->last_in, t->header);
+    }
+    /* Body that is wanted, or the rest of one whose answer is out already. */
+    if (!s->in_end && (req_over(r) || (r->body_wanted && !s->held))) {
         *why = "the request body stopped coming";
-        left = loop_time_left(s->last_in, t->body_gap);
+        left = loop_time_left(MAX(s->last_in, s->last_out), t->body_gap);
     }
     if (s->out.bytes) {
         uint64_t out_left = loop_time_left(s->last_out, t->write_gap);
@@ -572,7 +588,18 @@ static uint64_t h2_time_left(const struct client *c, const char **why)
                        : loop_time_left(c->state_since, t->header);
 }
 
-/* A stream whose time is up is reset alone; the connection ends when it is the whole that waits. */
+static void stream_timeout(struct h2_stream *s, const char *why)
+{
+    bool began = s->head_done && s->req->state < REQ_ANSWERING;
+    s->last_in = s->last_out = loop_now_ms();
+    if (began && !req_over(s->req))
+        req_fail(s->req, 408, why);
+    else
+        nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_CANCEL);
+    h2_want_send(s->h2);
+}
+
+/* A stream whose time is up ends alone; the connection does when it is the whole that waits. */
 static void h2_timeout(struct client *c, const char *why)
 {
     struct h2 *h = c->h2;
@@ -580,14 +607,10 @@ static void h2_timeout(struct client *c, const char *why)
     LIST_EACH_SAFE (&h->streams, l) {
         struct h2_stream *s = container_of(l, struct h2_stream, link);
         const char *its = why;
-        if (!s->head_done || stream_time_left(s, &its))
+        if (stream_time_left(s, &its))
             continue;
         stream_was_it = true;
-        if (s->req->state < REQ_ANSWERING)
-            req_fail(s->req, 408, its);
-        else
-            req_fail(s->req, 504, its);
-        s->last_in = s->last_out = loop_now_ms();
+        stream_timeout(s, its);
     }
     if (!stream_was_it)
         h2_break(h, NGHTTP2_NO_ERROR, why);
