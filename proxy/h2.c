@@ -11,8 +11,9 @@
 #define WINDOW_STREAM     (64 * 1024) /* at first; grows while the consumer keeps up */
 #define WINDOW_STREAM_MAX (1024 * 1024)
 #define WINDOW_CONNECTION (1024 * 1024)
-#define WINDOWS_CEILING   (64u << 20) /* of body memory in the process: no window grows above it */
-#define LEAVE_MS          1000        /* between the two GOAWAYs: longer than a round trip */
+/* Of body memory in the process: above it no window grows and no stream is opened. */
+#define BODIES_CEILING (64u << 20)
+#define LEAVE_MS       1000 /* between the two GOAWAYs: longer than a round trip */
 #define DISCARD_MAX                                                                  \
     (1024 * 1024)     /* of an unread request body before the client is told to stop \
                        */
@@ -195,6 +196,11 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST ||
         h->broken)
         return 0;
+    if (slab_total() > BODIES_CEILING) { /* the client may safely send it again (RFC 9113 8.7) */
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+                                  NGHTTP2_REFUSED_STREAM);
+        return 0;
+    }
     struct h2_stream *s = stream_new(h, frame->hd.stream_id);
     nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, s);
     client_watch(h->client);
@@ -267,7 +273,7 @@ static void give_window(struct h2_stream *s, size_t n)
     s->held -= n;
     /* A consumer that keeps up gets a larger window, as long as there is room for it. */
     if (!s->in.bytes && s->window < WINDOW_STREAM_MAX && s->req->body_in > s->window &&
-        slab_total() < WINDOWS_CEILING) {
+        slab_total() < BODIES_CEILING) {
         s->window *= 2;
         nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, s->id,
                                               (int32_t)s->window);
