@@ -14,10 +14,10 @@
 /* Of body memory in the process: above it no window grows and no stream is opened. */
 #define BODIES_CEILING (64u << 20)
 #define LEAVE_MS       1000 /* between the two GOAWAYs: longer than a round trip */
-#define DISCARD_MAX                                                                  \
-    (1024 * 1024)     /* of an unread request body before the client is told to stop \
-                       */
-#define HEAD_FACTOR 4 /* a head this many times over the limit ends the connection */
+/* Of an unread request body, before the client is told to stop. */
+#define DISCARD_MAX (1024 * 1024)
+/* A head this many times over the limit ends the connection. */
+#define HEAD_FACTOR 4
 
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *options;
