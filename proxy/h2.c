@@ -148,8 +148,6 @@ static void plain_field(struct h2_stream *s, struct fields *to, struct str name,
     f->token = (uint16_t)t;
     if (t == FIELD_content_length || t == FIELD_te || t == FIELD_expect)
         f->flags |= FIELD_HOP;
-    if (t == FIELD_expect && str_ieq(value, STR("100-continue")))
-        r->expect_continue = true;
 }
 
 static bool is_trailer(const nghttp2_frame *frame)
@@ -254,8 +252,10 @@ static void head_complete(struct h2_stream *s, bool end)
         refuse(s, 414, "the target is longer than limits.uri");
     else if (!r->target.n || (r->target.p[0] != '/' && !str_eq(r->target, STR("*"))))
         refuse(s, 400, ":path does not begin with a slash");
-    if (end)
-        r->expect_continue = false;
+    const struct field *expect = fields_get(&r->fields, FIELD_expect);
+    if (expect && !str_ieq(expect->value, STR("100-continue")))
+        refuse(s, 417, "an expectation other than 100-continue");
+    r->expect_continue = expect && !end;
     if (!s->refuse) {
         req_begin(r);
         return;
@@ -374,12 +374,39 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     return 0;
 }
 
-/* nghttp2 passes over frames of streams that are closed: it is us who count them. */
+/* A stream that we ended: what the client sent before it heard of that is still on its way. */
+static bool reset_by_us(const struct h2 *h, int32_t id)
+{
+    for (unsigned i = 0; i < ARRAY_LEN(h->resets); i++)
+        if (h->resets[i] == id)
+            return true;
+    return false;
+}
+
+/*
+ * nghttp2 passes over frames of streams that are closed. Those that we reset cost a little each;
+ * for those that the client itself ended it is an error of the connection (RFC 9113 5.1).
+ */
+static void frame_of_no_stream(struct h2 *h, const nghttp2_frame_hd *hd)
+{
+    bool opens = hd->type == NGHTTP2_HEADERS && hd->stream_id > h->last_id;
+    bool carries = hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_DATA;
+    if (opens) {
+        h->last_id = hd->stream_id;
+        return;
+    }
+    guard(h, H2_COST_ignored);
+    if (carries && hd->stream_id <= h->last_id && !reset_by_us(h, hd->stream_id))
+        h2_break(h, NGHTTP2_STREAM_CLOSED, "a frame on a stream that the client had ended");
+}
+
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
 {
-    bool opens = hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_PRIORITY;
-    if (hd->stream_id && !opens && !stream_of(session, hd->stream_id))
-        guard(user, H2_COST_ignored);
+    struct h2 *h = user;
+    if (hd->stream_id && hd->type != NGHTTP2_PRIORITY && !stream_of(session, hd->stream_id))
+        frame_of_no_stream(h, hd);
+    if (!hd->stream_id && hd->type == NGHTTP2_PRIORITY)
+        h2_break(h, NGHTTP2_PROTOCOL_ERROR, "PRIORITY without a stream");
     return 0;
 }
 
@@ -402,7 +429,9 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 /* An answer that ended before its request. */
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
-    (void)user;
+    struct h2 *h = user;
+    if (frame->hd.type == NGHTTP2_RST_STREAM)
+        h->resets[h->n_resets++ % ARRAY_LEN(h->resets)] = frame->hd.stream_id;
     struct h2_stream *s = frame->hd.stream_id ? stream_of(session, frame->hd.stream_id) : NULL;
     bool end = (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
                (frame->hd.flags & NGHTTP2_FLAG_END_STREAM);

@@ -30,6 +30,9 @@ struct h2 {
     uint64_t idle_since; /* ms: the last stream ended */
     uint64_t left_since; /* ms: the first GOAWAY */
     uint64_t requests;
+    int32_t last_id;     /* highest stream that the client opened */
+    int32_t resets[256]; /* streams that we reset last: frames on them are not the client's fault */
+    unsigned n_resets;
     const char *broken; /* why the connection ends after this turn's writes */
 };
 

@@ -334,8 +334,8 @@ class Headgate:
         with (self.tls(host) if secure else self.plain()) as c:
             return c.get(target, host, **kw)
 
-    def curl(self, *args, guard=110, **kw):
-        return self.t.run(["curl", "-sS", "--cacert", self.ca, "--noproxy", "*", *args], guard=guard, **kw)
+    def curl(self, *args, guard=110, version="--http1.1", **kw):
+        return self.t.run(["curl", version, "-sS", "--cacert", self.ca, "--noproxy", "*", *args], guard=guard, **kw)
 
     def url(self, target="/", host="localhost"):
         return f"https://{host}:{self.https}{target}"

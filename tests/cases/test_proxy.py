@@ -648,7 +648,7 @@ def test_upload_to_a_backend_that_stops_reading(t):
 
     def work():
         t.run(["truncate", "-s", str(size), t.path("big")])
-        p = subprocess.Popen(["curl", "-sS", "--cacert", s.gate.ca, "-H", "Expect:", "-T", t.path("big"), s.gate.url("/stalled-read")],
+        p = subprocess.Popen(["curl", "--http1.1", "-sS", "--cacert", s.gate.ca, "-H", "Expect:", "-T", t.path("big"), s.gate.url("/stalled-read")],
                              stdout=subprocess.PIPE)
         wait_for("the request at the backend", lambda: s.backend.begun == 1)
         last = -1
