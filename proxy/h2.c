@@ -234,6 +234,8 @@ static void body_length(struct h2_stream *s, bool end)
         refuse(s, 400, "a Content-Length that is no number");
     if (end)
         r->body_length = 0;
+    else if (!r->body_length) /* whether that is true shows when the stream ends */
+        r->body_length = REQ_LENGTH_UNKNOWN;
     s->in_end = end;
 }
 
@@ -353,7 +355,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         }
         break;
     case NGHTTP2_DATA:
-        if (!frame->hd.length && !end)
+        if (frame->hd.length == frame->data.padlen && !end)
             guard(h, H2_COST_empty);
         if (s && end) {
             s->in_end = true;
@@ -365,7 +367,6 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         break;
     case NGHTTP2_SETTINGS:
     case NGHTTP2_PING:
-    case NGHTTP2_PRIORITY:
         guard(h, H2_COST_control);
         break;
     default:
@@ -381,6 +382,11 @@ static bool reset_by_us(const struct h2 *h, int32_t id)
         if (h->resets[i] == id)
             return true;
     return false;
+}
+
+static void reset_remember(struct h2 *h, int32_t id)
+{
+    h->resets[h->n_resets++ % ARRAY_LEN(h->resets)] = id;
 }
 
 /*
@@ -400,14 +406,29 @@ static void frame_of_no_stream(struct h2 *h, const nghttp2_frame_hd *hd)
         h2_break(h, NGHTTP2_STREAM_CLOSED, "a frame on a stream that the client had ended");
 }
 
-static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *user)
+/* Before nghttp2 looks at it: it does not tell of everything that it passes over. */
+static void frame_seen(struct h2 *h, const nghttp2_frame_hd *hd)
 {
-    struct h2 *h = user;
-    if (hd->stream_id && hd->type != NGHTTP2_PRIORITY && !stream_of(session, hd->stream_id))
-        frame_of_no_stream(h, hd);
-    if (!hd->stream_id && hd->type == NGHTTP2_PRIORITY)
+    if (hd->type == NGHTTP2_PRIORITY && !hd->stream_id) {
         h2_break(h, NGHTTP2_PROTOCOL_ERROR, "PRIORITY without a stream");
-    return 0;
+        return;
+    }
+    switch (hd->type) {
+    case NGHTTP2_DATA:
+    case NGHTTP2_HEADERS:
+    case NGHTTP2_RST_STREAM:
+    case NGHTTP2_WINDOW_UPDATE:
+        if (hd->stream_id && !stream_of(h->session, hd->stream_id))
+            frame_of_no_stream(h, hd);
+        break;
+    case NGHTTP2_SETTINGS:
+    case NGHTTP2_PING:
+    case NGHTTP2_GOAWAY:
+    case NGHTTP2_CONTINUATION:
+        break; /* on_frame_recv, or nghttp2's own limit */
+    default:
+        guard(h, H2_COST_control); /* PRIORITY, PRIORITY_UPDATE and what nobody knows */
+    }
 }
 
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, void *user)
@@ -417,7 +438,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     if (!s)
         return 0;
     nghttp2_session_set_stream_user_data(session, id, NULL);
-    if (code == NGHTTP2_NO_ERROR && req_over(s->req))
+    if (code == NGHTTP2_NO_ERROR && req_over(s->req) && !s->refuse)
         h2_guard_earn(&h->guard);
     if (s->held) /* what the stream still held counts in the connection's window */
         nghttp2_session_consume_connection(session, s->held);
@@ -426,12 +447,22 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     return 0;
 }
 
+/* nghttp2 resets with these for what the client did wrong: making us reset costs like resetting. */
+static void reset_sent(struct h2 *h, int32_t id, uint32_t code)
+{
+    if (!reset_by_us(h, id))
+        reset_remember(h, id);
+    if (code == NGHTTP2_PROTOCOL_ERROR || code == NGHTTP2_FLOW_CONTROL_ERROR ||
+        code == NGHTTP2_STREAM_CLOSED || code == NGHTTP2_FRAME_SIZE_ERROR)
+        guard(h, H2_COST_reset);
+}
+
 /* An answer that ended before its request. */
 static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct h2 *h = user;
     if (frame->hd.type == NGHTTP2_RST_STREAM)
-        h->resets[h->n_resets++ % ARRAY_LEN(h->resets)] = frame->hd.stream_id;
+        reset_sent(h, frame->hd.stream_id, frame->rst_stream.error_code);
     struct h2_stream *s = frame->hd.stream_id ? stream_of(session, frame->hd.stream_id) : NULL;
     bool end = (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
                (frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
@@ -450,8 +481,15 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int code,
                             void *user)
 {
-    (void)session, (void)frame, (void)code;
-    guard(user, H2_COST_refused);
+    struct h2 *h = user;
+    (void)session;
+    if (code == NGHTTP2_ERR_REFUSED_STREAM) {
+        /* Its reset is not sent yet, but what follows on it is refused with it. */
+        reset_remember(h, frame->hd.stream_id);
+        guard(h, H2_COST_streams);
+    } else {
+        guard(h, H2_COST_refused);
+    }
     return 0;
 }
 
@@ -463,7 +501,6 @@ static void setup(void)
         return;
     ASSERT(nghttp2_session_callbacks_new(&callbacks) == 0 && nghttp2_option_new(&options) == 0);
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
-    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_begin_frame);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
@@ -485,6 +522,7 @@ static void h2_open(struct client *c)
     c->h2 = h;
     h->client = c;
     h->idle_since = loop_now_ms();
+    h->frame_left = NGHTTP2_CLIENT_MAGIC_LEN;
     list_init(&h->streams);
     list_init(&h->proceed);
     ASSERT(nghttp2_session_server_new2(&h->session, callbacks, h, options) == 0);
@@ -501,20 +539,59 @@ static void h2_open(struct client *c)
     h2_want_send(h);
 }
 
+static void feed(struct h2 *h, const uint8_t *p, size_t n)
+{
+    ssize_t took = nghttp2_session_mem_recv(h->session, p, n);
+    if (took >= 0)
+        return;
+    if (took == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
+        h2_break(h, NGHTTP2_PROTOCOL_ERROR, "this is not HTTP/2");
+    else if (took == NGHTTP2_ERR_FLOODED)
+        h2_break(h, NGHTTP2_ENHANCE_YOUR_CALM, "more frames that want an answer than are answered");
+    else
+        h2_break(h, NGHTTP2_PROTOCOL_ERROR, nghttp2_strerror((int)took));
+}
+
+/* Follows the frames' heads (RFC 9113 4.1); bytes of one head, or of one frame behind its head. */
+static size_t next_frame(struct h2 *h, const uint8_t *p, size_t n)
+{
+    if (h->frame_left) {
+        size_t some = MIN(n, h->frame_left);
+        h->frame_left -= some;
+        return some;
+    }
+    size_t some = MIN(n, sizeof(h->frame_head) - h->frame_have);
+    memcpy(h->frame_head + h->frame_have, p, some);
+    h->frame_have += (unsigned)some;
+    if (h->frame_have < sizeof(h->frame_head))
+        return some;
+    const uint8_t *b = h->frame_head;
+    nghttp2_frame_hd hd = {.length = (size_t)b[0] << 16 | (size_t)b[1] << 8 | b[2],
+                           .type = b[3],
+                           .flags = b[4],
+                           .stream_id =
+                               (int32_t)((uint32_t)(b[5] & 0x7f) << 24 | (uint32_t)b[6] << 16 |
+                                         (uint32_t)b[7] << 8 | b[8])};
+    h->frame_have = 0;
+    h->frame_left = hd.length;
+    frame_seen(h, &hd);
+    return some;
+}
+
 static void h2_read(struct client *c, struct slice data)
 {
     struct h2 *h = c->h2;
-    if (h->broken)
-        return;
     h->reading = data.slab;
-    ssize_t n = nghttp2_session_mem_recv(h->session, data.p, data.n);
+    while (data.n && !h->broken && c->state == CLIENT_OPEN) {
+        size_t n = next_frame(h, data.p, data.n);
+        /* A head and what is there of its frame go together. */
+        if (!h->broken && n < data.n && h->frame_left)
+            n += next_frame(h, data.p + n, data.n - n);
+        feed(h, data.p, n);
+        data.p += n;
+        data.n -= n;
+    }
     h->reading = NULL;
-    if (c->state != CLIENT_OPEN)
-        return;
-    if (n < 0)
-        h2_break(h, NGHTTP2_PROTOCOL_ERROR,
-                 n == NGHTTP2_ERR_BAD_CLIENT_MAGIC ? "this is not HTTP/2"
-                                                   : nghttp2_strerror((int)n));
     h2_want_send(h);
 }
 

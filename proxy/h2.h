@@ -30,6 +30,9 @@ struct h2 {
     uint64_t idle_since; /* ms: the last stream ended */
     uint64_t left_since; /* ms: the first GOAWAY */
     uint64_t requests;
+    uint8_t frame_head[9]; /* of the frame that comes in, and how much of it came */
+    unsigned frame_have;
+    size_t frame_left;   /* bytes of its payload to come */
     int32_t last_id;     /* highest stream that the client opened */
     int32_t resets[256]; /* streams that we reset last: frames on them are not the client's fault */
     unsigned n_resets;

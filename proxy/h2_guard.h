@@ -13,7 +13,8 @@
     X(control, 1000, "too many SETTINGS, PING and PRIORITY frames") \
     X(empty, 200, "too many empty DATA frames")                     \
     X(ignored, 1000, "too many frames for streams that are closed") \
-    X(refused, 200, "too many refused requests")
+    X(refused, 200, "too many refused requests")                    \
+    X(streams, 1000, "too many streams above the announced limit")
 
 enum h2_cost {
 #define X(kind, budget, why) H2_COST_##kind,
