@@ -115,6 +115,8 @@ def test_browser(t):
     except AssertionError:
         raise AssertionError(page.js("document.body.innerText"))
     field = "document.querySelector('.card.%s [data-is=\"%s\"]').textContent"
+    spoken = page.js("[...new Set(performance.getEntries().map(e => e.nextHopProtocol).filter(x => x))]")
+    assert spoken == ["h2"], spoken
     for channel, host in HOSTS.items():
         assert page.js(field % (channel, "pid")) == str(d.info(host)["pid"])
         wait_for("the event stream", lambda c=channel: re.match(r"\d\d:\d\d:\d\d", page.js(field % (c, "clock")) or ""), every=0.1)

@@ -117,15 +117,16 @@ def test_ciphers(t):
 
 @case()
 def test_alpn(t):
-    """http/1.1 is chosen, no ALPN means HTTP/1.1, and a client without a common protocol gets the alert."""
+    """h2 is chosen where it is offered, else http/1.1; no ALPN means HTTP/1.1, and a client without a common protocol gets the alert."""
     gate = t.headgate(THREE)
-    with gate.tls("one.localhost", alpn=["http/1.1"]) as c:
-        assert c.sock.selected_alpn_protocol() == "http/1.1"
+    for offer, chosen in ((["http/1.1"], "http/1.1"), (["h2"], "h2"), (["http/1.1", "h2"], "h2"), (["x", "h2"], "h2"), (["h2c", "http/1.1"], "http/1.1")):
+        with gate.tls("one.localhost", alpn=offer) as c:
+            assert c.sock.selected_alpn_protocol() == chosen, offer
     with gate.tls("one.localhost", alpn=None) as c:
         assert c.sock.selected_alpn_protocol() is None
         assert c.get("/", "one.localhost").body == b"one"
     for v in (TLS12, TLS13):
-        for offer in (["h2x"], ["acme-tls/1"], ["http/1.0", "spdy/3"]):
+        for offer in (["h2x"], ["h2c"], ["h3"], ["acme-tls/1"], ["http/1.0", "spdy/3"]):
             assert "NO_APPLICATION_PROTOCOL" in alert(lambda: gate.tls("one.localhost", alpn=offer, low=v, high=v)), (v, offer)
 
 
