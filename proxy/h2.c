@@ -8,8 +8,9 @@
 
 #include "proxy/h1_fields.h"
 
-#define WINDOW_STREAM     (64 * 1024) /* at first; grows while the consumer keeps up */
-#define WINDOW_STREAM_MAX (1024 * 1024)
+#define WINDOW_STREAM (64 * 1024) /* at first; grows while the consumer keeps up */
+/* A quarter of the connection's: an upload that stalls does not stop all the others. */
+#define WINDOW_STREAM_MAX (256 * 1024)
 #define WINDOW_CONNECTION (1024 * 1024)
 /* Of body memory in the process: above it no window grows and no stream is opened. */
 #define BODIES_CEILING (64u << 20)
@@ -239,6 +240,22 @@ static void body_length(struct h2_stream *s, bool end)
     s->in_end = end;
 }
 
+/* "u=N", 0 most urgent, 3 when it is not told (RFC 9218 4.1). */
+static unsigned urgency_of(const struct req *r)
+{
+    for (unsigned i = 0; i < r->fields.n; i++) {
+        struct str rest = r->fields.v[i].value, item;
+        if (!str_eq(r->fields.v[i].name, STR("priority")))
+            continue;
+        while (str_split(&rest, ',', &item)) {
+            item = str_trim(item);
+            if (item.n == 3 && str_starts(item, STR("u=")) && item.p[2] >= '0' && item.p[2] <= '7')
+                return (unsigned)(item.p[2] - '0');
+        }
+    }
+    return 3;
+}
+
 static void head_complete(struct h2_stream *s, bool end)
 {
     struct req *r = s->req;
@@ -246,6 +263,7 @@ static void head_complete(struct h2_stream *s, bool end)
     s->head_done = true;
     if (s->cookies.n)
         fields_add_token(r->arena, &r->fields, FIELD_cookie, s->cookies);
+    s->urgency = urgency_of(r);
     body_length(s, end);
     check_authority(s);
     if (r->method == METHOD_CONNECT)

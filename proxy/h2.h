@@ -65,6 +65,7 @@ struct h2_stream {
     uint64_t last_in, last_out; /* ms of the last progress */
 
     /* the answer */
+    unsigned urgency;  /* RFC 9218: 0 first */
     struct sliceq out; /* the handler's present send */
     bool out_end;
     const struct fields *out_trailers;

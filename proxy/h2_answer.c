@@ -41,14 +41,27 @@ void h2_want_send(struct h2 *h)
         loop_at_turn_end(&h->send, on_send);
 }
 
-/* The queue is out: handlers go on, then their frames are made. */
+static unsigned most_urgent(const struct h2 *h)
+{
+    unsigned least = UINT32_MAX;
+    LIST_EACH (&h->proceed, l)
+        least = MIN(least, container_of(l, struct h2_stream, proceed)->urgency);
+    return least;
+}
+
+/*
+ * The queue is out: handlers go on, then their frames are made. Only the most urgent of those that
+ * could go on do (RFC 9218 10): the others' turn comes when those wait for something else.
+ */
 void h2_drained(struct client *c)
 {
     struct h2 *h = c->h2;
+    unsigned urgency = most_urgent(h);
     struct list now;
     list_init(&now);
-    while (!list_empty(&h->proceed)) {
-        struct list *l = h->proceed.next;
+    LIST_EACH_SAFE (&h->proceed, l) {
+        if (container_of(l, struct h2_stream, proceed)->urgency != urgency)
+            continue;
         list_remove(l);
         list_append(&now, l);
     }
