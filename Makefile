@@ -203,7 +203,7 @@ fuzz: deps-test ## each fuzzer for FUZZ_SECONDS (600); new inputs stay in build/
 	$(Q)$(MAKE) fuzzers
 	$(Q)mk/fuzz $(BUILD) $(FUZZ_SECONDS)
 
-bench: deps-test ## CPU and system calls a request, beside nginx, haproxy and h2o
+bench: deps-test ## CPU and system calls a request, beside nginx, haproxy, h2o and nghttpx
 	$(Q)$(MAKE) all benches
 	$(Q)BUILD=$(BUILD) exec tests/bench/run
 

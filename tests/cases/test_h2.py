@@ -2,12 +2,13 @@
 import hashlib
 
 import backends
+import headgate
 from h2wire import *
 from headgate import *
 from test_proxy import TRUNCATED, peak_growth
 
 MIB = 1 << 20
-BIG = (20 if os.environ.get("FLAVOUR") else 100) * MIB
+BIG = (20 if headgate.SANITIZED else 100) * MIB
 
 
 class Site:

@@ -123,6 +123,7 @@ def test_flood_unread(t, s, row):
     """The same from a client that reads nothing: what is queued for it is bounded, and the connection ends."""
     before = procs.rss(s.worker)
     with h2(s.gate, hold=True, rcvbuf=4096) as c:
+        opened(c, 2 * N)
         all_out = pour(c, row.make())
         assert not all_out or c.at_end() or not c.quiet(10), "the connection goes on"
     unhurt(s, before)
