@@ -419,8 +419,10 @@ static void frame_of_no_stream(struct h2 *h, const nghttp2_frame_hd *hd)
         h->last_id = hd->stream_id;
         return;
     }
-    guard(h, H2_COST_ignored);
-    if (carries && hd->stream_id <= h->last_id && !reset_by_us(h, hd->stream_id))
+    guard(h, hd->type == NGHTTP2_WINDOW_UPDATE ? H2_COST_window : H2_COST_ignored);
+    /* Behind the second GOAWAY nghttp2 opens none: what crossed it is nobody's fault. */
+    if (h->state != H2_LAST && carries && hd->stream_id <= h->last_id &&
+        !reset_by_us(h, hd->stream_id))
         h2_break(h, NGHTTP2_STREAM_CLOSED, "a frame on a stream that the client had ended");
 }
 
@@ -733,7 +735,13 @@ static void stream_timeout(struct h2_stream *s, const char *why)
 static void h2_timeout(struct client *c, const char *why)
 {
     struct h2 *h = c->h2;
+    uint64_t write_gap = snapshot_current()->conf->timeouts.write_gap;
     bool stream_was_it = false;
+    if (io_queued(&c->io) && !loop_time_left(c->io.last_out, write_gap)) {
+        /* Not even resets would reach a client that takes nothing at all. */
+        h2_break(h, NGHTTP2_NO_ERROR, why);
+        return;
+    }
     LIST_EACH_SAFE (&h->streams, l) {
         struct h2_stream *s = container_of(l, struct h2_stream, link);
         const char *its = why;

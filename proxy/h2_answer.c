@@ -5,7 +5,10 @@
  */
 #include "proxy/h2.h"
 
-#define QUEUE_HIGH (64 * 1024) /* bytes for the socket above which no more frames are made */
+/* Clients may give window for each 2 KiB that they take, also when the stream is over at our side.
+ */
+#define WINDOWS_A_FRAME 8
+#define QUEUE_HIGH      (64 * 1024) /* bytes for the socket above which no more frames are made */
 
 static void h2_send(struct h2 *h)
 {
@@ -119,6 +122,7 @@ int h2_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *
     (void)session, (void)frame;
     io_write(io, head, 9);
     s->last_out = loop_now_ms();
+    h2_guard_give(&h->guard, H2_COST_window, WINDOWS_A_FRAME);
     while (length) {
         struct slice piece = sliceq_first(&s->out);
         piece.n = MIN(piece.n, length);

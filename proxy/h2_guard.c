@@ -30,8 +30,13 @@ const char *h2_guard_take(struct h2_guard *g, enum h2_cost cost, uint64_t now_s)
     return ++g->used[cost] > kinds[cost].budget ? kinds[cost].why : NULL;
 }
 
+void h2_guard_give(struct h2_guard *g, enum h2_cost cost, unsigned n)
+{
+    g->used[cost] -= MIN(n, g->used[cost]);
+}
+
 void h2_guard_earn(struct h2_guard *g)
 {
     for (unsigned i = 0; i < H2_COST_COUNT; i++)
-        g->used[i] -= MIN(1u, g->used[i]);
+        h2_guard_give(g, (enum h2_cost)i, 1);
 }

@@ -8,12 +8,13 @@
 #include "base/base.h"
 
 /* kind, how many at once, why a connection ends when it is used up */
-#define H2_GUARD_TABLE(X)                                           \
-    X(reset, 100, "streams are reset faster than they are used")    \
-    X(control, 1000, "too many SETTINGS, PING and PRIORITY frames") \
-    X(empty, 200, "too many empty DATA frames")                     \
-    X(ignored, 1000, "too many frames for streams that are closed") \
-    X(refused, 200, "too many refused requests")                    \
+#define H2_GUARD_TABLE(X)                                                \
+    X(reset, 400, "streams are reset faster than they are used")         \
+    X(control, 1000, "too many SETTINGS, PING and PRIORITY frames")      \
+    X(empty, 200, "too many empty DATA frames")                          \
+    X(ignored, 1000, "too many frames for streams that are closed")      \
+    X(refused, 200, "too many refused requests")                         \
+    X(window, 1000, "too many WINDOW_UPDATEs for streams that are over") \
     X(streams, 1000, "too many streams above the announced limit")
 
 enum h2_cost {
@@ -32,5 +33,7 @@ struct h2_guard {
 const char *h2_guard_take(struct h2_guard *g, enum h2_cost cost, uint64_t now_s);
 /* A request was answered in full: honest clients pay with these. */
 void h2_guard_earn(struct h2_guard *g);
+/* Gives back up to n of one kind. */
+void h2_guard_give(struct h2_guard *g, enum h2_cost cost, unsigned n);
 
 #endif

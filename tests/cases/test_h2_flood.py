@@ -234,6 +234,35 @@ def test_patient_client(t):
 
 
 @case()
+def test_page_left(t):
+    """A browser that leaves a page cancels all its streams at once; the next page is served on the same connection. And again."""
+    s = Site(t)
+    with h2(s.gate) as c:
+        c.ping()
+        for i in range(3):
+            xs = [c.request(path="/silent") for _ in range(c.peer[MAX_STREAMS])]
+            wait_for("the requests", lambda n=len(xs): s.backend.open >= n)
+            c.send(b"".join(rst_frame(x.id) for x in xs))
+            assert c.get("/hello").body == b"hello"
+            wait_for("the backend connections' end", lambda: s.backend.open == 0)
+            for _ in range(100):
+                assert c.get("/hello").body == b"hello"
+
+
+@case()
+def test_window_updates_come_late(t):
+    """Clients that give window for each 4 KiB that they take (Go's) do so for streams that are long over at our side: no flood."""
+    s = Site(t)
+    t.write("www/mib.bin", backends.BLOCK * 4)
+    with h2(s.gate, hold=True, settings=[(INITIAL_WINDOW, 4 << 20)], window=1 << 30, rcvbuf=4 << 20) as c:
+        for _ in range(30):
+            x = c.request(path="/static/mib.bin")
+            assert c.answer(x).size == 1 << 20
+            c.send(window_frame(x.id, 4096) * 255)
+        assert c.get("/hello").body == b"hello" and not c.goaways
+
+
+@case()
 def test_nothing_sent(t):
     """A handshake with h2 and then nothing, half a preface, half a frame, half a head: the connection ends after timeouts.header."""
     s = Site(t, top={"timeouts": "{ header: 1s, idle: 2s }"})
