@@ -111,12 +111,12 @@ class Load:
         self.gate, self.path = gate, path
         self.context = h2_context(gate.ca)
         self.done, self.lock = threading.Event(), threading.Lock()
-        self.served, self.lost, self.wrong, self.ports = 0, [], [], {}
-        self.threads = [threading.Thread(target=self.client, args=(i,), daemon=True) for i in range(clients)]
+        self.served, self.lost, self.wrong = 0, [], []
+        self.threads = [threading.Thread(target=self.client, daemon=True) for _ in range(clients)]
         for x in self.threads:
             x.start()
 
-    def client(self, i):
+    def client(self):
         while not self.done.is_set():
             try:
                 c = h2(self.gate, context=self.context)
@@ -125,14 +125,15 @@ class Load:
                     self.wrong.append(f"no connection: {e!r}")
                 continue
             port = c.sock.getsockname()[1]
-            with self.lock:
-                self.ports[i] = port
             try:
                 while not self.done.is_set() and not c.goaways:
                     self.batch(c)
-            except (Ended, Reset, OSError, AssertionError) as e:
+            except (Ended, OSError) as e:
                 with self.lock:
-                    (self.lost if isinstance(e, (Ended, OSError)) else self.wrong).append((port, repr(e)) if isinstance(e, (Ended, OSError)) else repr(e))
+                    self.lost.append((port, repr(e)))
+            except (Reset, AssertionError) as e:
+                with self.lock:
+                    self.wrong.append(repr(e))
             c.close()
 
     def batch(self, c):
