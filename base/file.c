@@ -245,14 +245,6 @@ const char *file_map_sealed(int fd, struct str *out)
     return NULL;
 }
 
-const char *fd_cloexec(int fd, bool on)
-{
-    int flags = fcntl(fd, F_GETFD);
-    if (flags < 0 || fcntl(fd, F_SETFD, on ? flags | FD_CLOEXEC : flags & ~FD_CLOEXEC) < 0)
-        return err_of_errno(errno);
-    return NULL;
-}
-
 const char *fd_nonblock(int fd)
 {
     int flags = fcntl(fd, F_GETFL);

@@ -28,7 +28,6 @@ struct str file_resolve(struct arena *a, struct str dir, struct str path);
 int file_memfd(const char *name, struct str data);
 /* The content of a sealed memfd mapped read-only; refuses an unsealed one. Unmap with munmap. */
 const char *file_map_sealed(int fd, struct str *out) MUST_USE;
-const char *fd_cloexec(int fd, bool on) MUST_USE;
 const char *fd_nonblock(int fd) MUST_USE;
 /* Writes all of it or fails; EINTR retried. For pipes and files of the master and the CLI only. */
 const char *fd_write_all(int fd, struct str data) MUST_USE;

@@ -142,12 +142,6 @@ void sliceq_copy(struct sliceq *q, const void *p, size_t n)
     }
 }
 
-void sliceq_take(struct sliceq *q, struct slice s)
-{
-    ASSERT(s.slab && s.n);
-    sliceq_append(q, s);
-}
-
 struct slice sliceq_first(const struct sliceq *q)
 {
     return q->count ? q->ring[q->head] : (struct slice){0};

@@ -58,7 +58,6 @@ struct sliceq {
 void sliceq_push(struct sliceq *q, struct slice s); /* keeps it */
 void sliceq_copy(struct sliceq *q, const void *p,
                  size_t n); /* copies into slabs of its own, filling the last */
-void sliceq_take(struct sliceq *q, struct slice s); /* takes over its reference */
 /* The first up to `max` slices for writev. */
 unsigned sliceq_iov(const struct sliceq *q, struct iovec *v, unsigned max);
 /* The first slice (borrowed), n == 0 when empty. */

@@ -74,7 +74,7 @@ static void request_start(struct client *c)
 {
     struct h1 *h = &c->h1;
     h->req = req_new(c, &h1_codec, h);
-    h->answer_chunked = h->answer_until_close = h->answer_done = false;
+    h->answer_chunked = h->answer_done = false;
     h->discarded = 0;
     h->requests++;
     state_set(h, H1_REQUEST);
@@ -367,11 +367,6 @@ static struct client *client_of(struct req *r)
     return r->client;
 }
 
-static bool no_body_status(unsigned status)
-{
-    return status < 200 || status == 204 || status == 304;
-}
-
 /* Status line and fields, framing apart. */
 static void head_fields(struct out *o, const struct req *r)
 {
@@ -400,7 +395,7 @@ static void head_fields(struct out *o, const struct req *r)
 
 static void head_framing(struct out *o, struct h1 *h, struct req *r, bool end)
 {
-    bool bodyless = no_body_status(r->answer.status);
+    bool bodyless = http_status_bodyless(r->answer.status);
     uint64_t length = r->answer.length;
     if (end && length == REQ_LENGTH_UNKNOWN && !bodyless && r->method != METHOD_HEAD)
         length = 0;
@@ -411,8 +406,7 @@ static void head_framing(struct out *o, struct h1 *h, struct req *r, bool end)
         out_u64(o, length);
         out_lit(o, "\r\n");
     } else if (h->minor == 0) {
-        h->answer_until_close = r->method != METHOD_HEAD;
-        h->keep_alive = h->keep_alive && !h->answer_until_close;
+        h->keep_alive = h->keep_alive && r->method == METHOD_HEAD; /* the close is the end */
     } else {
         h->answer_chunked = r->method != METHOD_HEAD;
         out_lit(o, "transfer-encoding: chunked\r\n");

@@ -39,7 +39,6 @@ struct h1 {
 
     /* of its answer */
     bool answer_chunked;
-    bool answer_until_close;
     bool answer_done;
 };
 

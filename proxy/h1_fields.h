@@ -1,6 +1,7 @@
 /*
  * h1_fields.h - inside the HTTP/1.1 parser: the field section (RFC 9112 5) as heads and trailers
- * have it, and what its fields say about framing, connection and host. Not for other parts.
+ * have it, and what its fields say about framing, connection and host. Only h1_host_valid is for
+ * HTTP/2 too.
  */
 #ifndef HG_H1_FIELDS_H
 #define HG_H1_FIELDS_H

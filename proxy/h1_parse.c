@@ -318,7 +318,7 @@ static bool read_status_line(struct parse *x, struct h1_head *h)
 
 static bool has_no_body(const struct h1_head *h, enum http_method method)
 {
-    return method == METHOD_HEAD || h->status < 200 || h->status == 204 || h->status == 304 ||
+    return method == METHOD_HEAD || http_status_bodyless(h->status) ||
            (method == METHOD_CONNECT && h->status < 300);
 }
 

@@ -137,11 +137,6 @@ int h2_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *
 
 /* ---- the codec ---- */
 
-static bool no_body_status(unsigned status)
-{
-    return status < 200 || status == 204 || status == 304;
-}
-
 static nghttp2_nv nv_of(struct str name, struct str value)
 {
     /* Both lie in the request's arena, which outlives the stream. */
@@ -176,7 +171,7 @@ static size_t head_fields(struct req *r, nghttp2_nv *nv)
         nv[n++].flags =
             NGHTTP2_NV_FLAG_NO_COPY_NAME; /* the text is the turn's, not the request's */
     }
-    if (r->answer.length != REQ_LENGTH_UNKNOWN && !no_body_status(r->answer.status))
+    if (r->answer.length != REQ_LENGTH_UNKNOWN && !http_status_bodyless(r->answer.status))
         nv[n++] = nv_of(STR("content-length"), number_text(r, r->answer.length));
     return n;
 }

@@ -278,3 +278,8 @@ bool http_trailer_forbidden(const struct field *f)
         return true; /* everything else that code acts on */
     }
 }
+
+bool http_status_bodyless(unsigned status)
+{
+    return status < 200 || status == 204 || status == 304;
+}

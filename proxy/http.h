@@ -107,6 +107,8 @@ const struct field *fields_get(const struct fields *f, enum field_token t);
 bool http_is_tchar(unsigned char c); /* RFC 9110 5.6.2 */
 /* The byte in lower case when it is a tchar, 0 for every other byte: check and fold in one step. */
 extern const unsigned char http_tchar_lower[256];
+/* 1xx, 204 and 304 end with their head, whatever it says (RFC 9112 6.3). */
+bool http_status_bodyless(unsigned status);
 /* What must not come in a trailer section (RFC 9110 6.5.1): framing, routing, authentication … */
 bool http_trailer_forbidden(const struct field *f);
 /* Does a comma-separated list (RFC 9110 5.6.1) hold the token, without regard to case? */

@@ -252,18 +252,12 @@ static void count_answer(const struct req *r)
         stats_add((enum stats_id)(STAT_answers_2xx + class - 2), 1);
 }
 
-static bool answer_has_no_body(const struct req *r)
-{
-    unsigned s = r->answer.status;
-    return r->method == METHOD_HEAD || s == 204 || s == 304;
-}
-
 void req_answer(struct req *r, bool end)
 {
     if (req_over(r))
         return;
     ASSERT(r->state < REQ_ANSWERING && r->answer.status >= 200);
-    end = end || answer_has_no_body(r);
+    end = end || r->method == METHOD_HEAD || http_status_bodyless(r->answer.status);
     r->state = end ? REQ_DONE : REQ_ANSWERING;
     count_answer(r);
     r->codec->head(r, end);
