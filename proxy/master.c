@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/activation.h"
 #include "base/io.h"
 #include "base/log.h"
 #include "base/proc.h"
@@ -222,6 +223,7 @@ static void signals_start(void)
 
 static void set_up(const char *config_file)
 {
+    activation_init(); /* before any descriptor is opened or closed here */
     log_init("master", LOG_INFO);
     signal(SIGPIPE, SIG_IGN);
     proc_raise_nofile();
