@@ -2,8 +2,10 @@
  * req.c - a request's whole way, in named steps: the file to read first.
  *
  *   req_begin:   step_target → step_authority → step_site → step_https → step_route → step_limits →
- * step_handler body in:     req_body, req_body_end → handler answer out:  req_answer, req_send,
- * req_send_trailers → codec the end:     codec → req_close → access log
+ *                step_filters → step_handler
+ *   body in:     req_body, req_body_end → filters → handler
+ *   answer out:  req_answer, req_send, req_send_trailers → filters → codec
+ *   the end:     codec → req_close → access log
  *
  * A step answers true to go on; false when it has answered or failed the request itself. Framing is
  * the codec's, answers are the handlers', and every failure is judged in req_fail alone.
@@ -17,6 +19,7 @@
 #include "proxy/access_log.h"
 #include "proxy/client.h"
 #include "proxy/error_page.h"
+#include "proxy/filter.h"
 #include "proxy/redirect.h"
 #include "proxy/uri.h"
 
@@ -184,6 +187,11 @@ static bool step_limits(struct req *r)
     return true;
 }
 
+static bool step_filters(struct req *r)
+{
+    return filters_begin(r);
+}
+
 static void step_handler(struct req *r)
 {
     static const struct handler *const handlers[] = {
@@ -203,11 +211,25 @@ void req_begin(struct req *r)
     if (r->body_length == 0)
         r->body_ended = true;
     if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) &&
-        step_route(r, &m) && step_limits(r))
+        step_route(r, &m) && step_limits(r) && step_filters(r))
         step_handler(r);
 }
 
 /* ---- the request's body ---- */
+
+static void body_filtered(struct req *r, struct piece p)
+{
+    const char *err = filters_request_body(r, &p);
+    if (err) {
+        req_fail(r, 400, err);
+        return;
+    }
+    for (unsigned i = 0; i < p.n; i++)
+        if (r->handler && r->handler->body)
+            r->handler->body(r, p.v[i]);
+    if (p.end && r->handler && r->handler->body_end)
+        r->handler->body_end(r, p.trailers);
+}
 
 void req_body(struct req *r, struct slice data)
 {
@@ -218,7 +240,11 @@ void req_body(struct req *r, struct slice data)
         req_fail(r, 413, "the request body is larger than limits.body");
         return;
     }
-    if (data.n && r->handler && r->handler->body)
+    if (!data.n)
+        return;
+    if (unlikely(r->filters))
+        body_filtered(r, (struct piece){.v = &data, .n = 1});
+    else if (r->handler && r->handler->body)
         r->handler->body(r, data);
 }
 
@@ -226,7 +252,9 @@ void req_body_end(struct req *r, const struct fields *trailers)
 {
     r->body_ended = true;
     r->body_wanted = false;
-    if (r->handler && r->handler->body_end)
+    if (unlikely(r->filters))
+        body_filtered(r, (struct piece){.end = true, .trailers = trailers});
+    else if (r->handler && r->handler->body_end)
         r->handler->body_end(r, trailers);
 }
 
@@ -252,42 +280,78 @@ static void count_answer(const struct req *r)
         stats_add((enum stats_id)(STAT_answers_2xx + class - 2), 1);
 }
 
-void req_answer(struct req *r, bool end)
+static bool has_no_body(const struct req *r)
 {
-    if (req_over(r))
-        return;
-    ASSERT(r->state < REQ_ANSWERING && r->answer.status >= 200);
-    end = end || r->method == METHOD_HEAD || http_status_bodyless(r->answer.status);
+    return r->method == METHOD_HEAD || http_status_bodyless(r->answer.status);
+}
+
+static void head_out(struct req *r, bool end)
+{
     r->state = end ? REQ_DONE : REQ_ANSWERING;
     count_answer(r);
     r->codec->head(r, end);
 }
 
-void req_send(struct req *r, const struct slice *v, unsigned n, bool end)
+void req_answer(struct req *r, bool end)
+{
+    if (req_over(r))
+        return;
+    ASSERT(r->state < REQ_ANSWERING && r->answer.status >= 200);
+    end = end || has_no_body(r);
+    bool last = end;
+    if (unlikely(r->filters)) {
+        filters_answer_head(r, NULL, &last);
+        last = last || has_no_body(r);
+    }
+    head_out(r, last);
+    if (end && !last) /* a filter puts something in the place of no body */
+        req_send(r, NULL, 0, true);
+}
+
+/* What the filters left of a send, to the codec. */
+static void send_out(struct req *r, const struct piece *p)
+{
+    for (unsigned i = 0; i < p->n; i++)
+        r->body_out += p->v[i].n;
+    if (r->answer.length != REQ_LENGTH_UNKNOWN &&
+        (r->body_out > r->answer.length || (p->end && r->body_out != r->answer.length))) {
+        req_fail(r, 502, "the answer's body is not as long as announced");
+        return;
+    }
+    if (p->end)
+        r->state = REQ_DONE;
+    r->send_pending = !p->end;
+    if (p->trailers) {
+        if (p->n)
+            r->codec->data(r, p->v, p->n, false);
+        r->codec->trailers(r, p->trailers);
+    } else if (p->n || p->end || !r->filters) {
+        r->codec->data(r, p->v, p->n, p->end);
+    } else {
+        filters_again(r);
+    }
+}
+
+static void send_filtered(struct req *r, struct piece p)
 {
     if (req_over(r))
         return;
     ASSERT(r->state == REQ_ANSWERING);
-    for (unsigned i = 0; i < n; i++)
-        r->body_out += v[i].n;
-    if (r->answer.length != REQ_LENGTH_UNKNOWN &&
-        (r->body_out > r->answer.length || (end && r->body_out != r->answer.length))) {
-        req_fail(r, 502, "the answer's body is not as long as announced");
-        return;
-    }
-    if (end)
-        r->state = REQ_DONE;
-    r->send_pending = !end;
-    r->codec->data(r, v, n, end);
+    const char *err = r->filters ? filters_answer_body(r, NULL, &p) : NULL;
+    if (unlikely(err))
+        req_fail(r, 502, err);
+    else
+        send_out(r, &p);
+}
+
+void req_send(struct req *r, const struct slice *v, unsigned n, bool end)
+{
+    send_filtered(r, (struct piece){.v = v, .n = n, .end = end});
 }
 
 void req_send_trailers(struct req *r, const struct fields *t)
 {
-    if (req_over(r))
-        return;
-    ASSERT(r->state == REQ_ANSWERING);
-    r->state = REQ_DONE;
-    r->codec->trailers(r, t);
+    send_filtered(r, (struct piece){.end = true, .trailers = t});
 }
 
 void req_proceed(struct req *r)
@@ -344,19 +408,44 @@ static void fail_with_page(struct req *r, unsigned status)
         req_send(r, &(struct slice){.p = (const uint8_t *)body.p, .n = body.n}, 1, true);
 }
 
+static void abort_answer(struct req *r, const char *err)
+{
+    r->state = REQ_FAILED;
+    stats_inc(requests_aborted);
+    r->codec->reset(r, err);
+}
+
+/* A filter has a better end for it than a page or a reset; those behind it see that one. */
+static void fail_filtered(struct req *r, struct filter_use *u, struct piece last)
+{
+    bool end = false;
+    if (r->state < REQ_ANSWERING) {
+        filters_answer_head(r, u, &end);
+        head_out(r, has_no_body(r));
+    }
+    if (req_over(r))
+        return;
+    const char *err = filters_answer_body(r, u, &last);
+    if (err)
+        abort_answer(r, err);
+    else
+        send_out(r, &last);
+}
+
 void req_fail(struct req *r, unsigned status, const char *err)
 {
+    struct piece last = {.end = true};
     if (req_over(r))
         return;
     r->error = err;
     handler_cancel(r);
-    if (r->state < REQ_ANSWERING) {
+    struct filter_use *u = r->filters ? filters_fail(r, status, err, &last) : NULL;
+    if (u)
+        fail_filtered(r, u, last);
+    else if (r->state < REQ_ANSWERING)
         fail_with_page(r, status);
-        return;
-    }
-    r->state = REQ_FAILED;
-    stats_inc(requests_aborted);
-    r->codec->reset(r, err);
+    else
+        abort_answer(r, err);
 }
 
 void req_refuse(struct req *r, unsigned status, const char *err)
@@ -390,6 +479,7 @@ void req_close(struct req *r)
 {
     ASSERT(req_over(r));
     handler_cancel(r);
+    filters_close(r);
     access_log_write(r);
     stats_dec(requests);
     loop_free_later(r, req_free);

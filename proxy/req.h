@@ -3,9 +3,12 @@
  * whole way in named steps. Two small interfaces carry it: `struct codec` towards the client and
  * `struct handler` towards what answers.
  *
- *   codec  ── req_begin, req_body, req_body_end, req_proceed, req_gone ──►  req  ── start, body, …
- * ──►  handler codec  ◄── head, data, trailers, info, want_body, reset ──  req  ◄── req_answer*,
- * req_fail ──  handler
+ *   codec ── req_begin, req_body, req_body_end, req_proceed, req_gone ──►  req
+ *   req   ── start, body, body_end, proceed, cancel ──►  handler
+ *   codec ◄── head, data, trailers, info, want_body, reset ──  req
+ *   req   ◄── req_answer*, req_send*, req_fail, req_want_body ──  handler
+ *
+ * Between the two may stand filters (filter.h); neither side knows of them.
  *
  * At most one send is in flight per direction: after req_answer or req_send without `end` a handler
  * waits for proceed; after body() a codec goes on only while the handler wants more.
@@ -19,6 +22,7 @@
 
 struct req;
 struct client;
+struct filter_chain;
 
 /* Towards the client; one constant table a protocol version. None of these frees the request. */
 struct codec {
@@ -82,6 +86,7 @@ struct req {
     struct str rest; /* of the path behind the route's prefix */
     const struct handler *handler;
     void *handler_state;
+    struct filter_chain *filters; /* filter.h; NULL: none */
 
     struct {
         unsigned status;

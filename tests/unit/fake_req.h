@@ -15,6 +15,7 @@
 
 #include "base/loop.h"
 #include "proxy/client.h"
+#include "proxy/filter.h"
 #include "proxy/req.h"
 
 static struct {
@@ -28,6 +29,7 @@ static struct {
     size_t n;
     unsigned heads, pieces;
     bool head_ended, ended, was_reset;
+    const struct fields *trailers;
     const char *reset_why;
 } fake;
 
@@ -54,7 +56,7 @@ static void fake_data(struct req *r, const struct slice *v, unsigned n, bool end
 static void fake_trailers(struct req *r, const struct fields *t)
 {
     (void)r;
-    (void)t;
+    fake.trailers = t;
     fake.ended = true;
 }
 static void fake_info(struct req *r, unsigned status)
@@ -89,6 +91,7 @@ UNUSED static void fake_end(void)
     if (fake.r.arena) {
         if (fake.r.handler && fake.r.handler->cancel)
             fake.r.handler->cancel(&fake.r);
+        filters_close(&fake.r);
         arena_free(&fake.r.arena);
     }
     free(fake.body);
@@ -96,6 +99,7 @@ UNUSED static void fake_end(void)
     fake.n = 0;
     fake.heads = fake.pieces = 0;
     fake.head_ended = fake.ended = fake.was_reset = false;
+    fake.trailers = NULL;
     memset(&fake.r, 0, sizeof(fake.r));
 }
 
