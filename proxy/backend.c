@@ -230,14 +230,6 @@ static struct backend_instance *instance_new(uint64_t id, struct str service, st
     return i;
 }
 
-static void idle_close(struct backend_instance *i)
-{
-    LIST_EACH_SAFE (&i->idle, l) {
-        struct exchange *x = container_of(l, struct exchange, link);
-        exchange_abort(&x);
-    }
-}
-
 void backend_on_instance(const struct msg_instance *m, struct str tail)
 {
     struct str service, addr;
@@ -253,7 +245,7 @@ void backend_on_instance(const struct msg_instance *m, struct str tail)
     if (i->state == INSTANCE_READY)
         waiters_serve(i->service);
     else
-        idle_close(i);
+        exchange_h1_leave(i);
     tell_when_idle(i);
 }
 
@@ -265,6 +257,6 @@ void backend_on_gone(const struct msg_instance_gone *m)
     i->gone = true;
     i->state = INSTANCE_DRAINING;
     list_remove(&i->link);
-    idle_close(i);
+    exchange_h1_leave(i);
     backend_unref(&i);
 }

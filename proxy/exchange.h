@@ -1,101 +1,161 @@
 /*
- * exchange.h - one connection to a backend and the one HTTP/1.1 exchange on it: request head and
- * body out, answer head and body in, then kept or closed. Knows no client: who exchanges gives the
- * callbacks. A connection that ended other than in order is never used again.
+ * exchange.h - one request to a backend and its answer, whatever the two speak: head and body out,
+ * head and body in. Knows no client: who exchanges gives the callbacks. The protocols are constant
+ * tables, as towards clients (exchange_h1.c). What a connection does between exchanges is theirs
+ * alone.
  */
 #ifndef HG_EXCHANGE_H
 #define HG_EXCHANGE_H
 
 #include "proxy/backend.h"
-#include "proxy/h1_parse.h"
+#include "proxy/http.h"
+
+#define EXCHANGE_LENGTH_UNKNOWN UINT64_MAX
 
 struct exchange;
 
+/* A request as it goes out. Everything is borrowed and must live as long as the exchange's arena.
+ */
+struct exchange_request {
+    struct str method, scheme, authority;
+    struct str path;             /* begins with "/" */
+    struct str query;            /* p == NULL: there is none */
+    const struct fields *fields; /* end-to-end only; neither Host nor framing */
+    uint64_t length;             /* of the body; 0: none; EXCHANGE_LENGTH_UNKNOWN */
+};
+
+/* An answer's head; it lies in the arena that exchange_start got. */
+struct exchange_head {
+    unsigned status;
+    struct fields fields; /* framing and hop-by-hop ones are flagged FIELD_HOP */
+    uint64_t length;      /* EXCHANGE_LENGTH_UNKNOWN: told by the end */
+    bool no_body;         /* on_body with `end` and nothing in it, or on_end, follows */
+};
+
+enum exchange_failure {
+    EXCHANGE_BROKEN,
+    /*
+     * Nothing of an answer came and the connection had served before: most probably the backend
+     * closed it just before we wrote (RFC 9112 9.3.1).
+     */
+    EXCHANGE_STALE,
+    /* The backend says that it has not looked at the request (RFC 9113 8.7). */
+    EXCHANGE_UNPROCESSED
+};
+
 /*
- * Any of these may call exchange_abort. None is called after it, nor after on_end or on_error.
- * `stale` in on_error: nothing of an answer came and the connection had served before, so that the
- * backend most probably closed it just before we wrote (RFC 9112 9.3.1).
+ * Any of these may call exchange_abort. None is called after it, nor after `end`, on_end or
+ * on_error.
  */
 struct exchange_ops {
     void (*on_sent)(struct exchange *x); /* exchange_want_sent: the queue is out */
-    /* The head lies in the arena that exchange_start got. */
-    void (*on_head)(struct exchange *x, struct h1_head *h);
+    void (*on_head)(struct exchange *x, struct exchange_head *h);
     void (*on_body)(struct exchange *x, const struct slice *v, unsigned n, bool end); /* borrowed */
     void (*on_end)(struct exchange *x,
                    const struct fields *trailers); /* instead of `end` where trailers came */
-    void (*on_error)(struct exchange *x, const char *err, bool stale);
+    void (*on_error)(struct exchange *x, const char *err, enum exchange_failure how);
 };
 
-enum exchange_state {
-    EX_CONNECTING,
-    EX_HEAD, /* the answer's head is awaited */
-    EX_BODY, /* the answer's body comes */
-    EX_IDLE, /* kept, between exchanges */
-    EX_CLOSED
-};
-
-struct exchange {
-    struct io io;
-    struct list link;                  /* of the instance's idle ones */
-    struct backend_instance *instance; /* counted */
-    const struct exchange_ops *ops;
-    void *owner;
-    enum exchange_state state;
-    struct deadline deadline;
-    uint64_t since;                           /* ms: state was entered */
-    uint64_t listening_since;                 /* ms: the last pause's end */
-    uint64_t used;                            /* exchanges begun on this connection */
-    uint64_t out_before;                      /* io.bytes_out when this one began */
-    uint64_t connect_ms, response_ms, gap_ms; /* timeouts, 0: none */
-    struct arena *arena;                      /* of the request */
-    enum http_method method;
-    bool request_done; /* all of the request was written */
-    bool request_chunked;
-    bool keep_alive;
-    struct slab *head; /* an answer's head that did not come in one piece */
-    size_t scanned;
-    size_t interim; /* bytes of 1xx answers */
-    struct h1_limits limits;
-    enum h1_framing framing;
-    uint64_t left;
-    struct h1_chunked chunked;
+/* A protocol's side; one constant table each. */
+struct exchange_codec {
+    const char *(*head)(struct exchange *, const struct exchange_request *);
+    void (*body)(struct exchange *, struct slice data);
+    void (*end)(struct exchange *, const struct fields *trailers);
+    size_t (*queued)(const struct exchange *);
+    void (*want_sent)(struct exchange *);
+    void (*pause)(struct exchange *, bool on);
+    bool (*connecting)(const struct exchange *);
+    bool (*unsent)(const struct exchange *);
+    void (*abort)(struct exchange *);
 };
 
 struct exchange_timeouts {
-    uint64_t connect_ms, response_ms, gap_ms;
+    uint64_t connect_ms, response_ms, gap_ms; /* 0: none */
 };
 
-/*
- * A kept connection of the instance, or a new one (`fresh` or none kept). Errors come by on_error,
- * never from inside this call. The arena is the request's.
- */
-struct exchange *exchange_start(struct backend_instance *i, bool fresh, struct arena *a,
-                                enum http_method method, const struct exchange_timeouts *t,
-                                const struct exchange_ops *ops, void *owner);
-static inline bool exchange_reused(const struct exchange *x)
+/* The part that all protocols share; embedded in theirs. */
+struct exchange {
+    const struct exchange_codec *codec;
+    const struct exchange_ops *ops;
+    void *owner;
+    struct backend_instance *instance; /* counted */
+    struct arena *arena;               /* of the request */
+    enum http_method method;
+    struct exchange_timeouts timeouts;
+};
+
+/* What an exchange is begun with. */
+struct exchange_start {
+    struct backend_instance *instance;
+    bool fresh; /* on a new connection, though one is kept */
+    struct arena *arena;
+    enum http_method method;
+    struct exchange_timeouts timeouts;
+    const struct exchange_ops *ops;
+    void *owner;
+};
+
+/* The protocols' own; none of them calls back from inside. */
+struct exchange *exchange_h1_start(const struct exchange_start *s);
+/* The instance takes no new requests: what is kept to it goes, what is under way ends in order. */
+void exchange_h1_leave(struct backend_instance *i);
+
+/* On a connection that is there, or a new one. Errors come by on_error, never from inside this. */
+static inline struct exchange *exchange_start(const struct exchange_start *s)
 {
-    return x->used > 1;
+    return exchange_h1_start(s);
+}
+/* Once, first. NULL, or why this request cannot be sent: then abort it. */
+static inline const char *exchange_write_head(struct exchange *x, const struct exchange_request *r)
+{
+    return x->codec->head(x, r);
+}
+static inline void exchange_write_body(struct exchange *x, struct slice data)
+{
+    x->codec->body(x, data);
+}
+static inline void exchange_write_end(struct exchange *x, const struct fields *trailers)
+{
+    x->codec->end(x, trailers); /* NULL: none; they live as long as the arena */
+}
+/* Bytes of the request that the backend has not taken yet. */
+static inline size_t exchange_queued(const struct exchange *x)
+{
+    return x->codec->queued(x);
+}
+static inline void exchange_want_sent(struct exchange *x)
+{
+    x->codec->want_sent(x);
+}
+/* Backpressure: no more on_body until resumed, but for what was read already. */
+static inline void exchange_pause(struct exchange *x, bool on)
+{
+    x->codec->pause(x, on);
 }
 static inline bool exchange_connecting(const struct exchange *x)
 {
-    return x->state == EX_CONNECTING;
+    return x->codec->connecting(x);
 }
 /* Not one byte of the request reached the socket. */
 static inline bool exchange_unsent(const struct exchange *x)
 {
-    return x->io.bytes_out == x->out_before;
+    return x->codec->unsent(x);
 }
+static inline void exchange_no_gap(struct exchange *x)
+{
+    x->timeouts.gap_ms = 0; /* an event stream: silence is no failure */
+}
+/* The owner is done with it before its end: given up at once. Fine on NULL; *xp becomes NULL. */
+static inline void exchange_abort(struct exchange **xp)
+{
+    struct exchange *x = *xp;
+    *xp = NULL;
+    if (x)
+        x->codec->abort(x);
+}
+
+extern const char exchange_err_connect_timeout[], exchange_err_response_timeout[],
+    exchange_err_gap_timeout[];
 bool exchange_timed_out(const char *err); /* is it one of the timeouts? */
-/* The request's head, complete with its empty line; `chunked`: how its body is framed. */
-void exchange_write_head(struct exchange *x, struct str head, bool chunked);
-void exchange_write_body(struct exchange *x, struct slice data);
-void exchange_write_end(struct exchange *x, const struct fields *trailers); /* NULL: none */
-size_t exchange_queued(const struct exchange *x);
-void exchange_want_sent(struct exchange *x);
-/* Backpressure: no more on_body until resumed, but for what was read already. */
-void exchange_pause(struct exchange *x, bool on);
-void exchange_no_gap(struct exchange *x); /* an event stream: silence is no failure */
-/* The owner is done with it before its end: closed at once. Fine on NULL; *x becomes NULL. */
-void exchange_abort(struct exchange **x);
 
 #endif

@@ -46,86 +46,78 @@ static bool replaced(enum field_token t)
            t == FIELD_forwarded || t == FIELD_x_request_id || t == FIELD_expect;
 }
 
-static void field(struct out *o, struct str name, struct str value)
+static void add(const struct req *r, struct fields *to, const char *name, struct str value)
 {
-    out_str(o, name);
-    out_lit(o, ": ");
-    out_str(o, value);
-    out_lit(o, "\r\n");
+    fields_add(r->arena, to, str_of(name), value);
 }
 
-static void forwarded(struct out *o, const struct req *r)
+/* RFC 7239 4: for=…;proto=…;host=… */
+static struct str forwarded_value(const struct req *r, struct str ip)
+{
+    size_t cap = ip.n + r->scheme.n + r->authority.n + 40;
+    struct out o = out_on(arena_alloc(r->arena, cap), cap);
+    bool v6 = str_chr(ip, ':') < ip.n;
+    out_lit(&o, "for=");
+    /* RFC 7239 6: IPv6 in brackets, and with them quoted */
+    out_str(&o, v6 ? STR("\"[") : STR(""));
+    out_str(&o, ip);
+    out_str(&o, v6 ? STR("]\"") : STR(""));
+    out_lit(&o, ";proto=");
+    out_str(&o, r->scheme);
+    if (r->authority.n) {
+        out_lit(&o, ";host=\"");
+        out_str(&o, r->authority);
+        out_char(&o, '"');
+    }
+    ASSERT(!o.over);
+    return out_done(&o);
+}
+
+static struct str number(struct arena *a, uint64_t v)
+{
+    struct out o = out_on(arena_alloc(a, 20), 20);
+    out_u64(&o, v);
+    return out_done(&o);
+}
+
+static void forwarded(const struct req *r, struct fields *to)
 {
     struct str ip = req_peer_ip(r);
-    bool v6 = str_chr(ip, ':') < ip.n;
     char id[17];
-    field(o, STR("x-forwarded-for"), ip);
-    field(o, STR("x-forwarded-proto"), r->scheme);
-    field(o, STR("x-forwarded-host"), r->authority);
-    out_lit(o, "x-forwarded-port: ");
-    out_u64(o, req_local_port(r));
-    out_lit(o, "\r\nforwarded: for=");
-    /* RFC 7239 6: IPv6 in brackets, and with them quoted */
-    out_str(o, v6 ? STR("\"[") : STR(""));
-    out_str(o, ip);
-    out_str(o, v6 ? STR("]\"") : STR(""));
-    out_lit(o, ";proto=");
-    out_str(o, r->scheme);
-    if (r->authority.n) {
-        out_lit(o, ";host=\"");
-        out_str(o, r->authority);
-        out_char(o, '"');
-    }
-    out_lit(o, "\r\n");
-    field(o, STR("x-request-id"), req_id_text(r, id));
+    add(r, to, "x-forwarded-for", ip);
+    add(r, to, "x-forwarded-proto", r->scheme);
+    add(r, to, "x-forwarded-host", r->authority);
+    add(r, to, "x-forwarded-port", number(r->arena, req_local_port(r)));
+    add(r, to, "forwarded", forwarded_value(r, ip));
+    add(r, to, "x-request-id", arena_str(r->arena, req_id_text(r, id)));
 }
 
-static void request_line(struct out *o, const struct req *r)
+static struct str path_of(const struct req *r)
 {
-    out_str(o, r->method_text);
-    out_char(o, ' ');
-    if (r->route->strip_prefix) {
-        out_char(o, '/');
-        out_str(o, r->rest);
-    } else {
-        out_str(o, r->path);
-    }
-    if (r->query.p) {
-        out_char(o, '?');
-        out_str(o, r->query);
-    }
-    out_lit(o, " HTTP/1.1\r\n");
-    field(o, STR("host"), r->authority);
+    return r->route->strip_prefix ? arena_fmt(r->arena, "/" STR_FMT, STR_ARG(r->rest)) : r->path;
 }
 
 static void write_head(struct proxy *p)
 {
-    static char scratch[128 * 1024];
     struct req *r = p->req;
-    struct out o = out_on(scratch, sizeof(scratch));
-    request_line(&o, r);
+    struct fields fields = {0};
     for (unsigned i = 0; i < r->fields.n; i++) {
         const struct field *f = &r->fields.v[i];
         if (!(f->flags & FIELD_HOP) && !replaced(f->token))
-            field(&o, f->name, f->value);
+            fields_add(r->arena, &fields, f->name, f->value);
     }
-    forwarded(&o, r);
-    bool chunked = r->body_length == REQ_LENGTH_UNKNOWN;
-    if (chunked) {
-        out_lit(&o, "transfer-encoding: chunked\r\n");
-    } else if (r->body_length || r->method == METHOD_POST || r->method == METHOD_PUT ||
-               r->method == METHOD_PATCH) {
-        out_lit(&o, "content-length: ");
-        out_u64(&o, r->body_length);
-        out_lit(&o, "\r\n");
-    }
-    out_lit(&o, "\r\n");
-    if (o.over) {
-        req_fail(r, 431, "the request's head is too large for the backend");
-        return;
-    }
-    exchange_write_head(p->x, out_done(&o), chunked);
-    if (r->body_ended)
+    forwarded(r, &fields);
+    struct exchange_request request = {.method = r->method_text,
+                                       .scheme = r->scheme,
+                                       .authority = r->authority,
+                                       .path = path_of(r),
+                                       .query = r->query,
+                                       .fields = &fields,
+                                       .length = r->body_length};
+    const char *err = exchange_write_head(p->x, &request);
+    if (err)
+        req_fail(r, 431, err);
+    else if (r->body_ended)
         exchange_write_end(p->x, NULL);
     else if (exchange_connecting(p->x))
         exchange_want_sent(p->x); /* while nobody takes it, the body stays where it is */
@@ -139,10 +131,16 @@ static void start_exchange(struct proxy *p, struct backend_instance *i)
 {
     struct req *r = p->req;
     const struct conf_timeouts *t = &r->route->timeouts;
-    struct exchange_timeouts et = {
-        .connect_ms = t->connect, .response_ms = t->response, .gap_ms = t->body_gap};
+    struct exchange_start start = {
+        .instance = i,
+        .fresh = p->retried,
+        .arena = r->arena,
+        .method = r->method,
+        .timeouts = {.connect_ms = t->connect, .response_ms = t->response, .gap_ms = t->body_gap},
+        .ops = &ops,
+        .owner = p};
     p->state = PROXY_SENDING;
-    p->x = exchange_start(i, p->retried, r->arena, r->method, &et, &ops, p);
+    p->x = exchange_start(&start);
     r->instance = i->text;
     write_head(p);
 }
@@ -207,7 +205,7 @@ static void on_sent(struct exchange *x)
 
 /* ---- the answer ---- */
 
-static void on_head(struct exchange *x, struct h1_head *h)
+static void on_head(struct exchange *x, struct exchange_head *h)
 {
     struct proxy *p = x->owner;
     struct req *r = p->req;
@@ -216,13 +214,13 @@ static void on_head(struct exchange *x, struct h1_head *h)
         exchange_no_gap(x);
     r->answer.status = h->status;
     r->answer.fields = h->fields;
-    r->answer.length = h->framing == H1_LENGTH ? h->length : REQ_LENGTH_UNKNOWN;
+    r->answer.length = h->length;
     const struct field *length = fields_get(&h->fields, FIELD_content_length);
     if (r->method == METHOD_HEAD && length && !str_u64(length->value, &r->answer.length))
         r->answer.length = REQ_LENGTH_UNKNOWN;
     p->state = PROXY_ANSWERED;
     /* What has no body ends with on_body: there the connection was given back already. */
-    if (h->framing == H1_NO_BODY || (h->framing == H1_LENGTH && !h->length))
+    if (h->no_body)
         return;
     req_answer(r, false);
 }
@@ -261,9 +259,9 @@ static void on_proceed(struct req *r)
  * connection that went stale is replaced once, if nothing was written or repeating does no harm
  * (RFC 9110 9.2.2, RFC 9112 9.3.1).
  */
-static bool may_replace(const struct proxy *p, const struct exchange *x, bool stale)
+static bool may_replace(const struct proxy *p, const struct exchange *x, enum exchange_failure how)
 {
-    return stale && !p->retried && !p->body_sent &&
+    return how == EXCHANGE_STALE && !p->retried && !p->body_sent &&
            (exchange_unsent(x) || http_method_idempotent(p->req->method));
 }
 
@@ -287,13 +285,13 @@ static void try_again(struct proxy *p)
     find_instance(p);
 }
 
-static void on_exchange_error(struct exchange *x, const char *err, bool stale)
+static void on_exchange_error(struct exchange *x, const char *err, enum exchange_failure how)
 {
     struct proxy *p = x->owner;
     struct req *r = p->req;
     bool timed_out = exchange_timed_out(err);
     p->x = NULL;
-    if (p->state == PROXY_SENDING && may_replace(p, x, stale)) {
+    if (p->state == PROXY_SENDING && may_replace(p, x, how)) {
         p->retried = true;
         stats_inc(backend_retries);
         try_again(p);

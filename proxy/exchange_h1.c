@@ -1,11 +1,13 @@
 /*
- * exchange.c - HTTP/1.1 towards a backend: connections kept an instance, and the exchange on one.
+ * exchange_h1.c - HTTP/1.1 towards a backend (RFC 9112): connections kept an instance, and the one
+ * exchange on each. A connection that ended other than in order is never used again.
  */
 #include "proxy/exchange.h"
 
 #include <stdlib.h>
 
 #include "base/stats.h"
+#include "proxy/h1_parse.h"
 
 #define KEEP_MS                                                                       \
     60000 /* an idle connection is given up then, if the backend does not do it first \
@@ -13,24 +15,62 @@
 #define CHECK_MS 1000
 #define PIECES   32 /* chunks handed on together */
 
-static const char connect_timeout[] = "connecting to the backend timed out";
-static const char response_timeout[] = "the backend did not answer in time";
-static const char gap_timeout[] = "the backend stopped in the middle of its answer";
+#define HEAD_MAX (128 * 1024) /* of a request: what clients may send and what we add */
+
+const char exchange_err_connect_timeout[] = "connecting to the backend timed out";
+const char exchange_err_response_timeout[] = "the backend did not answer in time";
+const char exchange_err_gap_timeout[] = "the backend stopped in the middle of its answer";
+
+enum h1_state {
+    EX_CONNECTING,
+    EX_HEAD, /* the answer's head is awaited */
+    EX_BODY, /* the answer's body comes */
+    EX_IDLE, /* kept, between exchanges */
+    EX_CLOSED
+};
+
+struct h1_exchange {
+    struct exchange e;
+    struct io io;
+    struct list link; /* of the instance's idle ones */
+    enum h1_state state;
+    struct deadline deadline;
+    uint64_t since;           /* ms: state was entered */
+    uint64_t listening_since; /* ms: the last pause's end */
+    uint64_t used;            /* exchanges begun on this connection */
+    uint64_t out_before;      /* io.bytes_out when this one began */
+    bool request_done;        /* all of the request was written */
+    bool request_chunked;
+    bool keep_alive;
+    struct slab *head; /* an answer's head that did not come in one piece */
+    size_t scanned;
+    size_t interim; /* bytes of 1xx answers */
+    struct h1_limits limits;
+    enum h1_framing framing;
+    uint64_t left;
+    struct h1_chunked chunked;
+};
 
 static const struct io_ops exchange_io;
+static const struct exchange_codec h1_codec;
 
 bool exchange_timed_out(const char *err)
 {
-    return err == connect_timeout || err == response_timeout || err == gap_timeout ||
-           err == err_timeout;
+    return err == exchange_err_connect_timeout || err == exchange_err_response_timeout ||
+           err == exchange_err_gap_timeout || err == err_timeout;
 }
 
-static struct exchange *of(struct io *io)
+static struct h1_exchange *of(struct io *io)
 {
-    return container_of(io, struct exchange, io);
+    return container_of(io, struct h1_exchange, io);
 }
 
-static void state_set(struct exchange *x, enum exchange_state to)
+static struct h1_exchange *h1_of(const struct exchange *e)
+{
+    return container_of(e, struct h1_exchange, e);
+}
+
+static void state_set(struct h1_exchange *x, enum h1_state to)
 {
     ASSERT(x->state != EX_CLOSED);
     x->state = to;
@@ -41,19 +81,19 @@ static void state_set(struct exchange *x, enum exchange_state to)
 
 static void exchange_free(void *p)
 {
-    struct exchange *x = p;
-    backend_unref(&x->instance);
+    struct h1_exchange *x = p;
+    backend_unref(&x->e.instance);
     free(x);
 }
 
-static void idle_leave(struct exchange *x)
+static void idle_leave(struct h1_exchange *x)
 {
     list_remove(&x->link);
-    x->instance->n_idle--;
+    x->e.instance->n_idle--;
     stats_dec(backend_idle);
 }
 
-static void exchange_close(struct exchange *x)
+static void exchange_close(struct h1_exchange *x)
 {
     if (x->state == EX_CLOSED)
         return;
@@ -67,22 +107,19 @@ static void exchange_close(struct exchange *x)
     x->head = NULL;
     stats_dec(backend_connections);
     if (busy)
-        backend_request_over(x->instance);
+        backend_request_over(x->e.instance);
     loop_free_later(x, exchange_free);
 }
 
-void exchange_abort(struct exchange **xp)
+static void h1_abort(struct exchange *e)
 {
-    struct exchange *x = *xp;
-    *xp = NULL;
-    if (x)
-        exchange_close(x);
+    exchange_close(h1_of(e));
 }
 
-static void fail(struct exchange *x, const char *err)
+static void fail(struct h1_exchange *x, const char *err)
 {
     bool silent = x->state == EX_CONNECTING || (x->state == EX_HEAD && !x->head && !x->interim);
-    bool stale = silent && exchange_reused(x);
+    bool stale = silent && x->used > 1;
     bool idle = x->state == EX_IDLE;
     if (x->state == EX_CLOSED)
         return;
@@ -90,31 +127,31 @@ static void fail(struct exchange *x, const char *err)
         stats_inc(backend_connect_failures);
     exchange_close(x);
     if (!idle)
-        x->ops->on_error(x, err, stale);
+        x->e.ops->on_error(&x->e, err, stale ? EXCHANGE_STALE : EXCHANGE_BROKEN);
 }
 
 static void on_deadline(struct deadline *d)
 {
-    struct exchange *x = container_of(d, struct exchange, deadline);
+    struct h1_exchange *x = container_of(d, struct h1_exchange, deadline);
     uint64_t now = loop_now_ms(), from = x->since, limit = 0;
     const char *why = NULL;
     switch (x->state) {
     case EX_CONNECTING:
-        limit = x->connect_ms, why = connect_timeout;
+        limit = x->e.timeouts.connect_ms, why = exchange_err_connect_timeout;
         break;
     case EX_HEAD:
         /* The clock of the answer's first byte starts when the request is out. */
         if (x->request_done && !io_queued(&x->io))
-            limit = x->response_ms, from = MAX(x->since, x->io.last_out);
+            limit = x->e.timeouts.response_ms, from = MAX(x->since, x->io.last_out);
         else if (io_queued(&x->io))
-            limit = x->gap_ms, from = MAX(x->since, x->io.last_out);
-        why = response_timeout;
+            limit = x->e.timeouts.gap_ms, from = MAX(x->since, x->io.last_out);
+        why = exchange_err_response_timeout;
         break;
     case EX_BODY:
         /* Silence counts only while we listen. */
         if (!x->io.paused)
-            limit = x->gap_ms, from = MAX(x->listening_since, x->io.last_in);
-        why = gap_timeout;
+            limit = x->e.timeouts.gap_ms, from = MAX(x->listening_since, x->io.last_in);
+        why = exchange_err_gap_timeout;
         break;
     case EX_IDLE:
         limit = KEEP_MS;
@@ -128,11 +165,12 @@ static void on_deadline(struct deadline *d)
         fail(x, why);
 }
 
-static struct exchange *exchange_new(struct backend_instance *i)
+static struct h1_exchange *exchange_new(struct backend_instance *i)
 {
-    struct exchange *x = calloc(1, sizeof(*x));
+    struct h1_exchange *x = calloc(1, sizeof(*x));
     ASSERT(x);
-    x->instance = backend_ref(i);
+    x->e.codec = &h1_codec;
+    x->e.instance = backend_ref(i);
     x->state = EX_CONNECTING;
     stats_inc(backend_connects);
     stats_inc(backend_connections);
@@ -140,13 +178,12 @@ static struct exchange *exchange_new(struct backend_instance *i)
     return x;
 }
 
-struct exchange *exchange_start(struct backend_instance *i, bool fresh, struct arena *a,
-                                enum http_method method, const struct exchange_timeouts *t,
-                                const struct exchange_ops *ops, void *owner)
+struct exchange *exchange_h1_start(const struct exchange_start *s)
 {
-    struct exchange *x;
-    if (!fresh && !list_empty(&i->idle)) {
-        x = container_of(i->idle.next, struct exchange, link);
+    struct backend_instance *i = s->instance;
+    struct h1_exchange *x;
+    if (!s->fresh && !list_empty(&i->idle)) {
+        x = container_of(i->idle.next, struct h1_exchange, link);
         idle_leave(x);
         state_set(x, EX_HEAD);
     } else {
@@ -156,25 +193,23 @@ struct exchange *exchange_start(struct backend_instance *i, bool fresh, struct a
     i->busy++;
     x->used++;
     x->out_before = x->io.bytes_out;
-    x->ops = ops;
-    x->owner = owner;
-    x->arena = a;
-    x->method = method;
-    x->connect_ms = t->connect_ms;
-    x->response_ms = t->response_ms;
-    x->gap_ms = t->gap_ms;
+    x->e.ops = s->ops;
+    x->e.owner = s->owner;
+    x->e.arena = s->arena;
+    x->e.method = s->method;
+    x->e.timeouts = s->timeouts;
     x->request_done = x->request_chunked = false;
     x->scanned = x->interim = 0;
     /* Backends are ours, but their answers are bounded all the same. */
     x->limits = (struct h1_limits){.head = 64 * 1024, .target = SIZE_MAX, .fields = 500};
     deadline_set(&x->deadline, CHECK_MS, on_deadline);
-    return x;
+    return &x->e;
 }
 
 /* The exchange ended in order: keep the connection if both sides can. */
-static void release(struct exchange *x)
+static void release(struct h1_exchange *x)
 {
-    struct backend_instance *i = x->instance;
+    struct backend_instance *i = x->e.instance;
     io_resume(&x->io, IO_PAUSE_PEER);
     if (!x->keep_alive || !x->request_done || io_queued(&x->io) || i->gone ||
         i->state != INSTANCE_READY || i->n_idle >= BACKEND_IDLE_MAX || x->io.eof_seen ||
@@ -183,7 +218,7 @@ static void release(struct exchange *x)
         return;
     }
     state_set(x, EX_IDLE);
-    x->arena = NULL;
+    x->e.arena = NULL;
     list_push(&i->idle, &x->link);
     i->n_idle++;
     stats_inc(backend_idle);
@@ -192,14 +227,60 @@ static void release(struct exchange *x)
 
 /* ---- the request ---- */
 
-void exchange_write_head(struct exchange *x, struct str head, bool chunked)
+static void field(struct out *o, struct str name, struct str value)
 {
-    x->request_chunked = chunked;
-    io_write(&x->io, head.p, head.n);
+    out_str(o, name);
+    out_lit(o, ": ");
+    out_str(o, value);
+    out_lit(o, "\r\n");
 }
 
-void exchange_write_body(struct exchange *x, struct slice data)
+static void request_line(struct out *o, const struct exchange_request *r)
 {
+    out_str(o, r->method);
+    out_char(o, ' ');
+    out_str(o, r->path);
+    if (r->query.p) {
+        out_char(o, '?');
+        out_str(o, r->query);
+    }
+    out_lit(o, " HTTP/1.1\r\n");
+    field(o, STR("host"), r->authority);
+}
+
+/* RFC 9112 6: how long the body is. Where one is usual, its absence is said too. */
+static void framing(struct out *o, const struct h1_exchange *x, uint64_t length)
+{
+    enum http_method m = x->e.method;
+    if (x->request_chunked) {
+        out_lit(o, "transfer-encoding: chunked\r\n");
+    } else if (length || m == METHOD_POST || m == METHOD_PUT || m == METHOD_PATCH) {
+        out_lit(o, "content-length: ");
+        out_u64(o, length);
+        out_lit(o, "\r\n");
+    }
+}
+
+static const char *h1_write_head(struct exchange *e, const struct exchange_request *r)
+{
+    static char scratch[HEAD_MAX];
+    struct h1_exchange *x = h1_of(e);
+    struct out o = out_on(scratch, sizeof(scratch));
+    x->request_chunked = r->length == EXCHANGE_LENGTH_UNKNOWN;
+    request_line(&o, r);
+    for (unsigned i = 0; i < r->fields->n; i++)
+        field(&o, r->fields->v[i].name, r->fields->v[i].value);
+    framing(&o, x, r->length);
+    out_lit(&o, "\r\n");
+    if (o.over)
+        return "the request's head is too large for the backend";
+    io_write(&x->io, o.p, o.n);
+    return NULL;
+}
+
+static void h1_write_body(struct exchange *e, struct slice data)
+{
+    struct h1_exchange *x = h1_of(e);
     if (x->request_chunked) {
         char size[20];
         struct out o = out_on(size, sizeof(size));
@@ -212,8 +293,9 @@ void exchange_write_body(struct exchange *x, struct slice data)
         io_write(&x->io, "\r\n", 2);
 }
 
-void exchange_write_end(struct exchange *x, const struct fields *trailers)
+static void h1_write_end(struct exchange *e, const struct fields *trailers)
 {
+    struct h1_exchange *x = h1_of(e);
     x->request_done = true;
     if (!x->request_chunked)
         return;
@@ -230,18 +312,19 @@ void exchange_write_end(struct exchange *x, const struct fields *trailers)
     io_write(&x->io, "\r\n", 2);
 }
 
-size_t exchange_queued(const struct exchange *x)
+static size_t h1_queued(const struct exchange *e)
 {
-    return io_queued(&x->io);
+    return io_queued(&h1_of(e)->io);
 }
 
-void exchange_want_sent(struct exchange *x)
+static void h1_want_sent(struct exchange *e)
 {
-    io_want_drain(&x->io);
+    io_want_drain(&h1_of(e)->io);
 }
 
-void exchange_pause(struct exchange *x, bool on)
+static void h1_pause(struct exchange *e, bool on)
 {
+    struct h1_exchange *x = h1_of(e);
     if (on) {
         io_pause(&x->io, IO_PAUSE_PEER);
         return;
@@ -250,9 +333,33 @@ void exchange_pause(struct exchange *x, bool on)
     io_resume(&x->io, IO_PAUSE_PEER);
 }
 
-void exchange_no_gap(struct exchange *x)
+static bool h1_connecting(const struct exchange *e)
 {
-    x->gap_ms = 0;
+    return h1_of(e)->state == EX_CONNECTING;
+}
+
+static bool h1_unsent(const struct exchange *e)
+{
+    const struct h1_exchange *x = h1_of(e);
+    return x->io.bytes_out == x->out_before;
+}
+
+static const struct exchange_codec h1_codec = {
+    .head = h1_write_head,
+    .body = h1_write_body,
+    .end = h1_write_end,
+    .queued = h1_queued,
+    .want_sent = h1_want_sent,
+    .pause = h1_pause,
+    .connecting = h1_connecting,
+    .unsent = h1_unsent,
+    .abort = h1_abort,
+};
+
+void exchange_h1_leave(struct backend_instance *i)
+{
+    LIST_EACH_SAFE (&i->idle, l)
+        exchange_close(container_of(l, struct h1_exchange, link));
 }
 
 /* ---- the answer ---- */
@@ -261,23 +368,23 @@ void exchange_no_gap(struct exchange *x)
  * Given back first: the last callback may well start the next exchange on this very connection. It
  * must take what it needs of x (its owner) before it hands on the slices.
  */
-static void answer_over(struct exchange *x, const struct fields *trailers, const struct slice *v,
+static void answer_over(struct h1_exchange *x, const struct fields *trailers, const struct slice *v,
                         unsigned n)
 {
     if (!trailers) {
         release(x);
-        x->ops->on_body(x, v, n, true);
+        x->e.ops->on_body(&x->e, v, n, true);
         return;
     }
     if (n)
-        x->ops->on_body(x, v, n, false);
+        x->e.ops->on_body(&x->e, v, n, false);
     if (x->state != EX_BODY)
         return;
     release(x);
-    x->ops->on_end(x, trailers);
+    x->e.ops->on_end(&x->e, trailers);
 }
 
-static void body_length(struct exchange *x, struct slice s)
+static void body_length(struct h1_exchange *x, struct slice s)
 {
     struct slice piece = s;
     piece.n = (size_t)MIN((uint64_t)s.n, x->left);
@@ -287,10 +394,10 @@ static void body_length(struct exchange *x, struct slice s)
     if (!x->left)
         answer_over(x, NULL, &piece, 1);
     else
-        x->ops->on_body(x, &piece, 1, false);
+        x->e.ops->on_body(&x->e, &piece, 1, false);
 }
 
-static void body_chunked(struct exchange *x, struct slice s)
+static void body_chunked(struct h1_exchange *x, struct slice s)
 {
     struct slice v[PIECES];
     unsigned n = 0;
@@ -301,13 +408,13 @@ static void body_chunked(struct exchange *x, struct slice s)
         case H1_CHUNK_DATA:
             v[n++] = (struct slice){s.slab, (const uint8_t *)piece.p, piece.n};
             if (n == PIECES) {
-                x->ops->on_body(x, v, n, false);
+                x->e.ops->on_body(&x->e, v, n, false);
                 n = 0;
             }
             break;
         case H1_CHUNK_MORE:
             if (n)
-                x->ops->on_body(x, v, n, false);
+                x->e.ops->on_body(&x->e, v, n, false);
             return;
         case H1_CHUNK_END:
             if (data.n)
@@ -321,7 +428,7 @@ static void body_chunked(struct exchange *x, struct slice s)
     }
 }
 
-static void on_body(struct exchange *x, struct slice s)
+static void on_body(struct h1_exchange *x, struct slice s)
 {
     if (!s.n)
         return;
@@ -333,21 +440,21 @@ static void on_body(struct exchange *x, struct slice s)
         body_chunked(x, s);
         return;
     case H1_UNTIL_CLOSE:
-        x->ops->on_body(x, &s, 1, false);
+        x->e.ops->on_body(&x->e, &s, 1, false);
         return;
     case H1_NO_BODY:
         break;
     }
 }
 
-static void head_complete(struct exchange *x, struct h1_head *h, struct slice rest)
+static void head_complete(struct h1_exchange *x, struct h1_head *h, struct slice rest)
 {
     bool none = h->framing == H1_NO_BODY || (h->framing == H1_LENGTH && !h->length);
     x->framing = h->framing;
     x->left = h->length;
     x->keep_alive = h->keep_alive && h->framing != H1_UNTIL_CLOSE;
     if (h->framing == H1_CHUNKED)
-        h1_chunked_init(&x->chunked, x->arena, &x->limits);
+        h1_chunked_init(&x->chunked, x->e.arena, &x->limits);
     if (h->status == 101) {
         fail(x, "the backend switched protocols unasked");
         return;
@@ -355,7 +462,12 @@ static void head_complete(struct exchange *x, struct h1_head *h, struct slice re
     if (none && rest.n)
         x->keep_alive = false;
     state_set(x, EX_BODY);
-    x->ops->on_head(x, h);
+    struct exchange_head head = {.status = h->status,
+                                 .fields = h->fields,
+                                 .length =
+                                     h->framing == H1_LENGTH ? h->length : EXCHANGE_LENGTH_UNKNOWN,
+                                 .no_body = none};
+    x->e.ops->on_head(&x->e, &head);
     if (x->state != EX_BODY)
         return;
     if (none)
@@ -365,7 +477,7 @@ static void head_complete(struct exchange *x, struct h1_head *h, struct slice re
 }
 
 /* Adds to the partly read head. False: over the limit (the parser says so on the next try). */
-static void head_collect(struct exchange *x, struct slice s)
+static void head_collect(struct h1_exchange *x, struct slice s)
 {
     size_t have = x->head ? x->head->used : 0;
     if (!x->head || x->head->cap - have < s.n) {
@@ -381,7 +493,7 @@ static void head_collect(struct exchange *x, struct slice s)
 }
 
 /* What of a head is there waits for the rest, in a buffer of its own. */
-static void head_keep(struct exchange *x, struct slice s)
+static void head_keep(struct h1_exchange *x, struct slice s)
 {
     struct slab *old = x->head;
     if (old && s.p == old->data)
@@ -396,7 +508,7 @@ static void head_keep(struct exchange *x, struct slice s)
  * 1xx: 100 was answered by us already, others carry nothing that we pass on. All of them together
  * may be as long as one head: whoever sends them without end keeps a request's memory growing.
  */
-static bool head_interim(struct exchange *x, const struct h1_head *h, size_t n)
+static bool head_interim(struct h1_exchange *x, const struct h1_head *h, size_t n)
 {
     if (h->status >= 200 || h->status == 101)
         return false;
@@ -406,7 +518,7 @@ static bool head_interim(struct exchange *x, const struct h1_head *h, size_t n)
     return true;
 }
 
-static void on_head_bytes(struct exchange *x, struct slice s)
+static void on_head_bytes(struct h1_exchange *x, struct slice s)
 {
     if (x->head) {
         head_collect(x, s);
@@ -416,7 +528,8 @@ static void on_head_bytes(struct exchange *x, struct slice s)
         struct h1_head h = {0};
         const char *why = NULL;
         char *p = (char *)(uintptr_t)s.p;
-        ssize_t n = h1_parse_answer(p, s.n, &x->scanned, &x->limits, x->method, x->arena, &h, &why);
+        ssize_t n =
+            h1_parse_answer(p, s.n, &x->scanned, &x->limits, x->e.method, x->e.arena, &h, &why);
         if (n < 0) {
             fail(x, why);
             return;
@@ -428,7 +541,7 @@ static void on_head_bytes(struct exchange *x, struct slice s)
         s.n -= (size_t)n;
         if (head_interim(x, &h, (size_t)n))
             continue;
-        char *copy = arena_alloc(x->arena, (size_t)n);
+        char *copy = arena_alloc(x->e.arena, (size_t)n);
         memcpy(copy, p, (size_t)n);
         h1_rebase(&h, p, copy);
         struct slab *held = x->head;
@@ -447,11 +560,11 @@ static void on_head_bytes(struct exchange *x, struct slice s)
  * A connect to a port of the dynamic range where nobody listens may meet itself (both ends the same
  * socket) when the kernel picks that very port: then there is no backend.
  */
-static bool met_itself(const struct exchange *x)
+static bool met_itself(const struct h1_exchange *x)
 {
     struct sockaddr_storage own = {0};
     socklen_t len = sizeof(own);
-    const struct backend_instance *i = x->instance;
+    const struct backend_instance *i = x->e.instance;
     return i->addr.ss_family != AF_UNIX &&
            getsockname(x->io.fd, (struct sockaddr *)&own, &len) == 0 && len == i->addr_len &&
            memcmp(&own, &i->addr, len) == 0;
@@ -459,7 +572,7 @@ static bool met_itself(const struct exchange *x)
 
 static void on_open(struct io *io)
 {
-    struct exchange *x = of(io);
+    struct h1_exchange *x = of(io);
     if (met_itself(x))
         fail(x, err_refused);
     else
@@ -468,7 +581,7 @@ static void on_open(struct io *io)
 
 static void on_read(struct io *io, struct slice s)
 {
-    struct exchange *x = of(io);
+    struct h1_exchange *x = of(io);
     switch (x->state) {
     case EX_HEAD:
         on_head_bytes(x, s);
@@ -487,7 +600,7 @@ static void on_read(struct io *io, struct slice s)
 
 static void on_eof(struct io *io)
 {
-    struct exchange *x = of(io);
+    struct h1_exchange *x = of(io);
     if (x->state == EX_BODY && x->framing == H1_UNTIL_CLOSE) {
         answer_over(x, NULL, NULL, 0);
         return;
@@ -497,14 +610,14 @@ static void on_eof(struct io *io)
 
 static void on_drain(struct io *io)
 {
-    struct exchange *x = of(io);
+    struct h1_exchange *x = of(io);
     if (x->state == EX_HEAD || x->state == EX_BODY)
-        x->ops->on_sent(x);
+        x->e.ops->on_sent(&x->e);
 }
 
 static void on_error(struct io *io, const char *err)
 {
-    struct exchange *x = of(io);
+    struct h1_exchange *x = of(io);
     /* Who answers early and closes makes our sending fail, while its answer waits to be read. */
     if (x->state == EX_HEAD || x->state == EX_BODY)
         io_read_rest(io);
