@@ -113,13 +113,13 @@ static void load_listen_key(struct load *l, const struct node *map, enum conf_li
     l->c->listens = more;
     if (!n) {
         struct str t = get_text(l, NULL, map, G_LISTEN, name);
-        if (value_addr(l->a, t, &addr, &e))
+        if (value_listen(l->a, t, &addr, &e))
             add_listen(l, kind, &addr, (struct diag_place){.file = source_file(l->src)});
         return;
     }
     unsigned count = get_list(l, NULL, map, G_LISTEN, name, &texts, &items);
     for (unsigned i = 0; i < count; i++) {
-        if (value_is_off(texts[i]) || !value_addr(l->a, texts[i], &addr, &e))
+        if (value_is_off(texts[i]) || !value_listen(l->a, texts[i], &addr, &e))
             continue;
         add_listen(l, kind, &addr, items[i]->at);
     }

@@ -106,10 +106,11 @@ const struct schema_key schema_keys[] = {
       "Further sites by name: as channels, without channel_defaults.",
       .map = G_SITE, .names = N_NAME)
 
-    K(G_LISTEN, "http", T_ADDR, ONE_OR_LIST, S_OFF, ":80",
-      "Plain HTTP: an address, a list, or off. `:80` is every address, IPv4 and IPv6.")
-    K(G_LISTEN, "https", T_ADDR, ONE_OR_LIST, S_OFF, ":443",
-      "HTTPS: an address, a list, or off.")
+    K(G_LISTEN, "http", T_LISTEN, ONE_OR_LIST, S_OFF, ":80",
+      "Plain HTTP: an address, a list, or off. `:80` is every address, IPv4 and IPv6. fd:NAME: the "
+      "sockets that systemd passes under this name.")
+    K(G_LISTEN, "https", T_LISTEN, ONE_OR_LIST, S_OFF, ":443",
+      "HTTPS: likewise.")
     K(G_LISTEN, "public", T_MAP, ONE, 0, NULL,
       "Ports written into redirects, where they differ from those listened on.", .map = G_PUBLIC)
 
@@ -526,6 +527,7 @@ const char *schema_type_words(const struct schema_key *k)
         [T_ENUM] = "a word",
         [T_PATH] = "a path",
         [T_ADDR] = "an address such as \":443\" or \"127.0.0.1:8080\"",
+        [T_LISTEN] = "an address such as \":443\", \"127.0.0.1:8080\", unix:/path or fd:NAME",
         [T_HOST] = "a host name",
         [T_NAME] = "a name",
         [T_URL] = "a URL such as http://127.0.0.1:9001 or unix:/run/x.sock",

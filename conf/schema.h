@@ -58,6 +58,7 @@ enum schema_type {
     T_ENUM,
     T_PATH,
     T_ADDR,
+    T_LISTEN,
     T_HOST,
     T_NAME,
     T_URL,

@@ -88,17 +88,9 @@ static json_t *one(const struct schema_key *k)
         return patterned("^[0-7]{3,4}$");
     case T_UIDS:
         return patterned("^[0-9]+-[0-9]+$");
-    case T_PATH:
-    case T_ADDR:
-    case T_HOST:
-    case T_NAME:
-    case T_URL:
-    case T_TARGET:
-    case T_CIDR:
-    case T_SERVICE_LISTEN:
+    default: /* paths, addresses, names, networks */
         return typed("string");
     }
-    return json_object();
 }
 
 static json_t *or_word(json_t *j, const char *word)

@@ -311,6 +311,14 @@ static bool check_addr(struct arena *a, const struct schema_key *k, struct str t
     return value_addr(a, t, &v, e);
 }
 
+static bool check_listen(struct arena *a, const struct schema_key *k, struct str t,
+                         struct value_error *e)
+{
+    struct conf_addr v;
+    (void)k;
+    return value_listen(a, t, &v, e);
+}
+
 static bool check_host(struct arena *a, const struct schema_key *k, struct str t,
                        struct value_error *e)
 {
@@ -392,6 +400,7 @@ bool value_check(struct arena *a, const struct schema_key *k, struct str t, stru
         [T_RATE] = check_rate,
         [T_ENUM] = check_word,
         [T_ADDR] = check_addr,
+        [T_LISTEN] = check_listen,
         [T_HOST] = check_host,
         [T_NAME] = check_name,
         [T_URL] = check_url,

@@ -27,6 +27,9 @@ bool value_mode(struct str t, mode_t *out, struct value_error *e);
 bool value_uids(struct str t, uint32_t *first, uint32_t *last, struct value_error *e);
 /* ":443", "127.0.0.1:80", "[::1]:80"; strings in a. */
 bool value_addr(struct arena *a, struct str t, struct conf_addr *out, struct value_error *e);
+/* The same, unix:/path, and fd:NAME (family AF_UNSPEC, no length: only its text says what it is).
+ */
+bool value_listen(struct arena *a, struct str t, struct conf_addr *out, struct value_error *e);
 /* http://IP:PORT, http://localhost:PORT, unix:/path. *host: the authority as written. */
 bool value_url(struct arena *a, struct str t, struct conf_addr *out, struct str *host,
                struct value_error *e);

@@ -112,8 +112,8 @@ bool value_addr(struct arena *a, struct str t, struct conf_addr *out, struct val
     uint16_t number;
     char hint[160] = "\":443\" or \"127.0.0.1:8080\"";
     if (str_starts(t, STR("unix:")) || str_starts(t, STR("fd:")))
-        return wrong(e, "E004", "listen on \":PORT\" or \"IP:PORT\"",
-                     "`%.*s`: such addresses are not available in this version", SHOWN(t));
+        return wrong(e, "E034", "\":PORT\" or \"IP:PORT\"",
+                     "`%.*s`: such addresses are for listen.http and listen.https", SHOWN(t));
     if (port_of(t, &number)) {
         snprintf(hint, sizeof(hint), "write \":%u\"", number);
         return wrong(e, "E034", hint, "`%.*s` is a port, not an address", SHOWN(t));
@@ -134,6 +134,28 @@ bool value_addr(struct arena *a, struct str t, struct conf_addr *out, struct val
     }
     set_text(a, out);
     return true;
+}
+
+/* What systemd takes for FileDescriptorName=. */
+static bool fd_name_ok(struct str name)
+{
+    for (size_t i = 0; i < name.n; i++)
+        if (name.p[i] <= ' ' || name.p[i] >= 0x7f || name.p[i] == ':')
+            return false;
+    return name.n > 0 && name.n <= 200;
+}
+
+bool value_listen(struct arena *a, struct str t, struct conf_addr *out, struct value_error *e)
+{
+    if (str_starts(t, STR("unix:")))
+        return value_unix(a, str_sub(t, 5, t.n), out, e);
+    if (!str_starts(t, STR("fd:")))
+        return value_addr(a, t, out, e);
+    *out = (struct conf_addr){.text = arena_str(a, t)};
+    if (fd_name_ok(str_sub(t, 3, t.n)))
+        return true;
+    return wrong(e, "E034", "fd:NAME, with FileDescriptorName=NAME in the .socket unit",
+                 "`%.*s` has no name of a socket", SHOWN(t));
 }
 
 static bool later_scheme(struct str t, struct value_error *e)

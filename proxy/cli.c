@@ -74,12 +74,16 @@ static void check_ports(struct cli *c, const struct conf *conf, struct diags *d)
     json_decref(ask);
     json_decref(status);
     for (unsigned i = 0; !status && i < conf->n_listens; i++) {
-        struct listener *l = NULL;
+        struct list opened;
         struct conf_listen listen = conf->listens[i];
+        /* A try at a path would leave a trace; fd:NAME is there only when systemd starts us. */
+        if (listen.addr.sa.ss_family != AF_INET && listen.addr.sa.ss_family != AF_INET6)
+            continue;
+        list_init(&opened);
         listen.place.line = 0; /* the diagnostic names it, the sentence need not */
-        err = listener_open(c->arena, &listen, 1, false, &l);
+        err = listener_open(c->arena, &listen, 1, false, &opened);
         if (!err)
-            listener_close(&l);
+            listener_close(&(struct listener *){container_of(opened.next, struct listener, link)});
         else if (errno == EADDRINUSE || errno == EADDRNOTAVAIL)
             diags_add(d, "W006", conf->listens[i].place, "%s", err);
     }

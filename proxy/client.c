@@ -268,6 +268,9 @@ uint16_t req_local_port(const struct req *r)
             c->local_port = ntohs(((struct sockaddr_in *)(void *)&sa)->sin_port);
         else if (sa.ss_family == AF_INET6)
             c->local_port = ntohs(((struct sockaddr_in6 *)(void *)&sa)->sin6_port);
+        else /* a Unix socket has none: what clients see is what counts */
+            c->local_port = c->kind == LISTENER_HTTPS ? r->snap->conf->public_https
+                                                      : r->snap->conf->public_http;
     }
     return c->local_port;
 }

@@ -1,5 +1,6 @@
 /*
- * listeners.c - binding the addresses of `listen`, all or nothing, with errors that say what to do.
+ * listeners.c - binding the addresses of `listen`, or taking the sockets that the service manager
+ * bound for us; all or nothing, with errors that say what to do.
  */
 #include "proxy/listeners.h"
 
@@ -12,10 +13,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/activation.h"
 #include "base/file.h"
 #include "base/log.h"
 
 #define BACKLOG 4096 /* as far as net.core.somaxconn lets it */
+
+/* All that are open, to know which path of a Unix socket is ours already. */
+static struct list known = {&known, &known};
 
 const char *listener_kind_text(enum conf_listen_kind k)
 {
@@ -90,22 +95,54 @@ static int clear_path(const struct conf_addr *addr)
     return 0;
 }
 
-/* One queue for all slots: a path can be bound once, so the slots' sockets are the same one. */
+/* Another of our listeners at the same path: the address changed its kind. */
+static const struct listener *same_path(const struct listener *l)
+{
+    LIST_EACH (&known, it) {
+        const struct listener *other = container_of(it, struct listener, known);
+        if (other != l && is_unix(&other->addr) && str_eq(other->addr.text, l->addr.text))
+            return other;
+    }
+    return NULL;
+}
+
+/*
+ * One queue for all slots: a path can be bound once, so the slots' sockets are the same one.
+ * Whoever may enter the folder may connect, as with other servers: the folder's mode is the gate.
+ */
 static int bind_unix(struct listener *l)
 {
+    const struct listener *other = same_path(l);
+    if (other) {
+        l->path_id = other->path_id;
+        l->shared_fd = fcntl(other->shared_fd, F_DUPFD_CLOEXEC, 3);
+        return l->shared_fd < 0 ? errno : 0;
+    }
     int err = clear_path(&l->addr);
     if (err)
         return err;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    mode_t before = umask(0111); /* whoever may enter the folder may connect */
-    bool ok = fd >= 0 && bind(fd, (const struct sockaddr *)&l->addr.sa, l->addr.len) == 0;
+    mode_t before = umask(0111);
+    struct stat st = {0};
+    bool ok = fd >= 0 && bind(fd, (const struct sockaddr *)&l->addr.sa, l->addr.len) == 0 &&
+              lstat(path_of(&l->addr), &st) == 0;
     err = errno;
     umask(before);
+    l->path_id = st.st_ino;
     if (ok)
-        l->unix_fd = fd;
+        l->shared_fd = fd;
     else if (fd >= 0)
         close(fd);
     return ok ? 0 : err;
+}
+
+/* Only what is still ours: somebody else may have put a socket there meanwhile. */
+static void remove_path(const struct listener *l)
+{
+    struct stat st;
+    if (!same_path(l) && lstat(path_of(&l->addr), &st) == 0 && S_ISSOCK(st.st_mode) &&
+        st.st_ino == l->path_id)
+        unlink(path_of(&l->addr));
 }
 
 static unsigned port_of(const struct conf_addr *addr)
@@ -140,6 +177,13 @@ static const char *cure(struct arena *a, int err, const struct conf_addr *addr)
             return "the address is in use: another program listens there";
         if (err == EEXIST)
             return "there is a file of this name that is no socket; remove it";
+        if (err == ENOENT) {
+            const char *slash = strrchr(path_of(addr), '/');
+            return arena_fmt(a,
+                             "there is no folder %.*s; headgate makes the socket, not its folder",
+                             (int)(slash - path_of(addr)), path_of(addr))
+                .p;
+        }
         return file_error(a, err, "create", path_of(addr));
     }
     unsigned port = port_of(addr);
@@ -171,15 +215,14 @@ static const char *cure(struct arena *a, int err, const struct conf_addr *addr)
     }
 }
 
-static const char *bind_error(struct arena *a, int err, const struct conf_listen *c,
-                              const struct conf_addr *addr)
+static const char *listen_error(struct arena *a, const struct conf_listen *c, const char *why)
 {
     /* A default stands nowhere in the file. */
     struct str place = c->place.line ? arena_fmt(a, STR_FMT ":%u:%u: ", STR_ARG(c->place.file),
                                                  c->place.line, c->place.col)
                                      : STR("");
     return arena_fmt(a, STR_FMT "cannot listen on " STR_FMT " (%s): %s", STR_ARG(place),
-                     STR_ARG(c->addr.text), listener_kind_text(c->kind), cure(a, err, addr))
+                     STR_ARG(c->addr.text), listener_kind_text(c->kind), why)
         .p;
 }
 
@@ -193,7 +236,7 @@ static int add_socks(struct listener *l, unsigned slots)
     ASSERT(l->socks);
     for (; l->n_socks < slots; l->n_socks++) {
         int fd =
-            is_unix(&l->addr) ? fcntl(l->unix_fd, F_DUPFD_CLOEXEC, 3) : bind_one(&l->addr, false);
+            l->shared_fd >= 0 ? fcntl(l->shared_fd, F_DUPFD_CLOEXEC, 3) : bind_one(&l->addr, false);
         if (fd < 0) {
             int err = errno;
             while (l->n_socks > before)
@@ -205,45 +248,130 @@ static int add_socks(struct listener *l, unsigned slots)
     return 0;
 }
 
-const char *listener_open(struct arena *a, const struct conf_listen *c, unsigned slots, bool shared,
-                          struct listener **out)
+static struct listener *listener_new(const struct conf_listen *c)
 {
     static uint32_t last_id;
-    int err = 0;
     struct listener *l = calloc(1, sizeof(*l));
     ASSERT(l);
     l->id = ++last_id;
-    l->unix_fd = -1;
+    l->shared_fd = -1;
     l->kind = c->kind;
     l->addr = c->addr;
     l->addr.text = str_of(strndup(c->addr.text.p, c->addr.text.n));
     ASSERT(l->addr.text.p);
-    /*
-     * SO_REUSEPORT would let a second server of the same user share the port and half of its
-     * clients in silence; a first socket without it finds that out.
-     */
-    bool probing = !shared && !is_unix(&l->addr);
-    int probe = probing ? bind_one(&l->addr, true) : -1;
-    if (probing && probe < 0 && errno == EAFNOSUPPORT && is_any6(&l->addr)) {
+    list_append(&known, &l->known);
+    return l;
+}
+
+/*
+ * SO_REUSEPORT would let a second server of the same user share the port and half of its clients in
+ * silence; a first socket without it finds that out. 0, or errno.
+ */
+static int probe(struct listener *l)
+{
+    int fd = bind_one(&l->addr, true);
+    if (fd < 0 && errno == EAFNOSUPPORT && is_any6(&l->addr)) {
         fall_back_to_v4(l);
-        probe = bind_one(&l->addr, true);
+        fd = bind_one(&l->addr, true);
     }
-    if (probing && probe < 0)
-        err = errno;
-    if (is_unix(&l->addr))
-        err = bind_unix(l);
-    if (probe >= 0)
-        close(probe);
+    if (fd < 0)
+        return errno;
+    close(fd);
+    return 0;
+}
+
+/* ---- sockets from the service manager ---- */
+
+static bool is_given(const struct conf_addr *addr)
+{
+    return addr->sa.ss_family == AF_UNSPEC;
+}
+
+/* What the manager passed, for who misspelt a name. */
+static const char *names_given(struct arena *a)
+{
+    struct str names = STR("");
+    for (unsigned i = 0; i < activation_count(); i++)
+        names = arena_fmt(a, STR_FMT "%s`" STR_FMT "`", STR_ARG(names), names.n ? ", " : "",
+                          STR_ARG(activation_at(i)->name));
+    return names.n ? arena_fmt(a, "it passed " STR_FMT, STR_ARG(names)).p
+                   : "it passed none at all (LISTEN_FDS)";
+}
+
+/* A stream socket that listens; NULL, or what it is instead. */
+static const char *given_check(int fd)
+{
+    int type = 0, domain = 0, listens = 0;
+    socklen_t len = sizeof(int);
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+        return "what the service manager passed under this name is no socket";
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || type != SOCK_STREAM ||
+        (domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX))
+        return "the socket that the service manager passed is not a stream of TCP or Unix "
+               "(ListenStream=)";
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) < 0 || !listens)
+        return "the socket that the service manager passed is one connection, not a listener "
+               "(Accept=no)";
+    return fd_nonblock(fd);
+}
+
+/* A unit with several ListenStream= passes several sockets of one name: all of them are served. */
+static const char *open_given(struct arena *a, const struct conf_listen *c, unsigned slots,
+                              struct list *into)
+{
+    struct str name = str_sub(c->addr.text, 3, c->addr.text.n);
+    unsigned i = 0, found = 0;
+    const struct activation *g;
+    struct list opened;
+    const char *err = NULL;
+    list_init(&opened);
+    while (!err && (g = activation_next(name, &i))) {
+        err = given_check(g->fd);
+        if (err)
+            break;
+        struct listener *l = listener_new(c);
+        list_append(&opened, &l->link);
+        found++;
+        /* The original stays where it is: the address may leave the configuration and come back. */
+        l->shared_fd = fcntl(g->fd, F_DUPFD_CLOEXEC, 3);
+        if (l->shared_fd < 0 || add_socks(l, slots) != 0)
+            err = err_of_errno(errno);
+    }
+    if (!err && !found)
+        err = arena_fmt(a,
+                        "the service manager passed no socket of this name; %s. In the .socket "
+                        "unit: FileDescriptorName=" STR_FMT,
+                        names_given(a), STR_ARG(name))
+                  .p;
+    LIST_EACH_SAFE (&opened, it) {
+        struct listener *l = container_of(it, struct listener, link);
+        list_remove(it);
+        if (err)
+            listener_close(&l);
+        else
+            list_append(into, &l->link);
+    }
+    errno = ENOENT;
+    return err ? listen_error(a, c, err) : NULL;
+}
+
+const char *listener_open(struct arena *a, const struct conf_listen *c, unsigned slots, bool shared,
+                          struct list *into)
+{
+    if (is_given(&c->addr))
+        return open_given(a, c, slots, into);
+    struct listener *l = listener_new(c);
+    int err = is_unix(&l->addr) ? bind_unix(l) : shared ? 0 : probe(l);
     if (!err)
         err = add_socks(l, slots);
-    if (err) {
-        const char *text = bind_error(a, err, c, &l->addr);
-        listener_close(&l);
-        errno = err;
-        return text;
+    if (!err) {
+        list_append(into, &l->link);
+        return NULL;
     }
-    *out = l;
-    return NULL;
+    const char *text = listen_error(a, c, cure(a, err, &l->addr));
+    listener_close(&l);
+    errno = err;
+    return text;
 }
 
 const char *listener_grow(struct arena *a, struct listener *l, unsigned slots)
@@ -275,10 +403,11 @@ void listener_close(struct listener **lp)
     for (unsigned i = 0; i < l->n_socks; i++)
         if (l->socks[i].fd >= 0)
             close(l->socks[i].fd);
-    if (l->unix_fd >= 0) {
-        close(l->unix_fd);
-        unlink(path_of(&l->addr));
-    }
+    if (l->shared_fd >= 0)
+        close(l->shared_fd);
+    if (l->shared_fd >= 0 && is_unix(&l->addr))
+        remove_path(l);
+    list_remove(&l->known);
     free(l->socks);
     free((void *)(uintptr_t)l->addr.text.p);
     free(l);

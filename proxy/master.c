@@ -266,11 +266,11 @@ static bool load_first(struct arena *a)
  * A master that was killed leaves workers that the kernel ends a moment later; until then their
  * addresses are in use. One second is enough for that, and short for a real conflict.
  */
-static const char *open_patiently(struct arena *a, const struct conf_listen *c, struct listener **l)
+static const char *open_patiently(struct arena *a, const struct conf_listen *c)
 {
     const char *err = NULL;
     for (int tries = 0; tries < 20; tries++) {
-        err = listener_open(a, c, MIN(master_conf()->workers, SLOTS_MAX), false, l);
+        err = listener_open(a, c, MIN(master_conf()->workers, SLOTS_MAX), false, &master.listeners);
         if (!err || errno != EADDRINUSE)
             break;
         nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
@@ -282,11 +282,9 @@ static const char *open_listeners(struct arena *a)
 {
     const struct conf *c = master_conf();
     for (unsigned i = 0; i < c->n_listens; i++) {
-        struct listener *l;
-        const char *err = open_patiently(a, &c->listens[i], &l);
+        const char *err = open_patiently(a, &c->listens[i]);
         if (err)
             return err;
-        list_append(&master.listeners, &l->link);
     }
     return NULL;
 }

@@ -162,25 +162,28 @@ static struct listener *listener_at(const struct conf_listen *c, bool same_kind)
     return NULL;
 }
 
+static const char *grow_listeners(unsigned slots)
+{
+    const char *err = NULL;
+    LIST_EACH (&master.listeners, it) {
+        if (!err)
+            err = listener_grow(r->arena, container_of(it, struct listener, link), slots);
+    }
+    return err;
+}
+
 static const char *open_listeners(void)
 {
     const struct conf *c = r->next->conf;
     unsigned slots = MAX(MIN(c->workers, SLOTS_MAX), master.n_slots);
-    for (unsigned i = 0; i < c->n_listens; i++) {
-        struct listener *l = listener_at(&c->listens[i], true);
-        const char *err;
-        if (l) {
-            err = listener_grow(r->arena, l, slots);
-        } else {
-            bool ours = listener_at(&c->listens[i], false) != NULL;
-            err = listener_open(r->arena, &c->listens[i], slots, ours, &l);
-            if (!err)
-                list_append(&r->opened, &l->link);
-        }
-        if (err)
-            return err;
+    const char *err = grow_listeners(slots);
+    for (unsigned i = 0; i < c->n_listens && !err; i++) {
+        if (listener_at(&c->listens[i], true))
+            continue;
+        bool ours = listener_at(&c->listens[i], false) != NULL;
+        err = listener_open(r->arena, &c->listens[i], slots, ours, &r->opened);
     }
-    return NULL;
+    return err;
 }
 
 static const char *open_what_is_new(void)

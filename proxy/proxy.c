@@ -58,9 +58,9 @@ static struct str forwarded_value(const struct req *r, struct str ip)
     struct out o = out_on(arena_alloc(r->arena, cap), cap);
     bool v6 = str_chr(ip, ':') < ip.n;
     out_lit(&o, "for=");
-    /* RFC 7239 6: IPv6 in brackets, and with them quoted */
+    /* RFC 7239 6: IPv6 in brackets, and with them quoted; who has no address is unknown */
     out_str(&o, v6 ? STR("\"[") : STR(""));
-    out_str(&o, ip);
+    out_str(&o, str_eq(ip, STR("unix")) ? STR("unknown") : ip);
     out_str(&o, v6 ? STR("]\"") : STR(""));
     out_lit(&o, ";proto=");
     out_str(&o, r->scheme);

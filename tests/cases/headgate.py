@@ -207,6 +207,7 @@ class Headgate:
             self.top["user"] = "nobody"
         self.override(top)
         self.env, self.stdout = env, stdout
+        self.wrap, self.pass_fds = [], []       # a command that executes headgate in its place, and what it inherits
         self.proc, self.notify, self.master = None, None, None
         self.configure(config)
         t.servers.append(self)
@@ -250,8 +251,9 @@ class Headgate:
         env.update(self.env or {})
         self.log_path = os.path.join(self.dir, "log")
         out = self.stdout if self.stdout is not None else open(self.log_path, "ab")
-        cmd = self.t.as_user([self.t.program, "run", "--config", self.file, *args])
-        self.proc = subprocess.Popen(cmd, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.dir)
+        cmd = self.t.as_user([*self.wrap, self.t.program, "run", "--config", self.file, *args])
+        self.proc = subprocess.Popen(cmd, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.dir,
+                                     pass_fds=self.pass_fds)
         if self.stdout is None:
             out.close()
         self.master = self.proc.pid     # setpriv executes in place

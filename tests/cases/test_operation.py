@@ -280,23 +280,6 @@ def test_second_term_does_not_hurt(t):
 
 
 @case()
-def test_unix_listener(t):
-    """A listener on a unix socket serves HTTP, and its file is gone after the stop; or the version says that it has none."""
-    path = t.path("front.sock")
-    if t.user or os.geteuid() == 0:
-        os.chmod(t.dir, 0o777)
-    gate = t.unstarted(site())
-    gate.configure(site(), {"listen": '{ http: ["127.0.0.1:%d", "unix:%s"], https: "127.0.0.1:%d" }' % (gate.http, path, gate.https)})
-    if "not available in this version" in (r := gate.cli("check")).stdout + r.stderr:
-        return
-    gate.start()
-    with Conn(path) as c:
-        assert c.get("/").body == b"hello"
-    assert gate.stop() == 0
-    assert not os.path.exists(path)
-
-
-@case()
 def test_ipv6_listener(t):
     """":PORT" is dual stack: 127.0.0.1 and ::1 are both served."""
     gate = t.unstarted(site())
