@@ -19,6 +19,7 @@ enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
 enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };
 enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX };
 enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP };
+enum conf_coding { CONF_BR, CONF_ZSTD, CONF_GZIP };
 enum conf_access_format { CONF_ACCESS_OFF, CONF_ACCESS_JSON, CONF_ACCESS_COMBINED };
 
 /* A socket address as written and as the kernel wants it. */
@@ -49,7 +50,13 @@ struct conf_cert { /* one of tls.certificates: the bytes as read at load */
     struct diag_place place;
 };
 
+struct conf_hsts {
+    bool on, subdomains, preload;
+    uint64_t max_age; /* ms */
+};
+
 struct conf_tls {
+    struct conf_hsts hsts;
     enum conf_issuer issuer;
     unsigned min_version; /* 0x0303, 0x0304 */
     struct conf_cert *certs;
@@ -95,6 +102,23 @@ struct conf_service {
     uint64_t wait_ready; /* ms */
 };
 
+/* A header field that is set, over all of that name, or removed. */
+struct conf_field {
+    struct str name; /* lower case */
+    struct str value;
+    bool remove, https_only;
+};
+struct conf_fields { /* each name once */
+    struct conf_field *v;
+    unsigned n;
+};
+
+struct conf_error_page {
+    unsigned from, to; /* statuses that it is for, both included */
+    bool html;
+    struct str type, body;
+};
+
 struct conf_route {
     struct str path; /* "/docs/": a prefix; "/healthz": exact */
     bool prefix;
@@ -104,12 +128,15 @@ struct conf_route {
     bool strip_prefix;
     unsigned root;    /* files: index in conf.roots */
     struct str index; /* files: "index.html"; empty: none */
+    bool listing;
+    struct str fallback; /* files: name below the root, NUL-terminated; empty: none */
     struct str
         target; /* redirect: where to; what follows the prefix is appended when both end in "/" */
     unsigned status;           /* redirect, respond */
     struct str body;           /* respond */
     struct conf_limits limits; /* the site's with the route's over them */
     struct conf_timeouts timeouts;
+    struct conf_fields answer_fields, backend_fields; /* the same: headers, robots, HSTS */
 };
 
 struct conf_site { /* a channel or a site */
@@ -127,6 +154,13 @@ struct conf_site { /* a channel or a site */
     unsigned n_routes;
     struct conf_limits limits;
     struct conf_timeouts timeouts;
+    struct conf_fields answer_fields, backend_fields;
+    struct conf_error_page *error_pages;
+    unsigned n_error_pages;
+    enum conf_coding compress[3]; /* in order of preference */
+    unsigned n_compress;
+    bool dotfiles;   /* static.dotfiles: allow */
+    bool prerelease; /* its releases are not stable ones */
     struct diag_place place;
 };
 

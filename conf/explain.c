@@ -275,6 +275,11 @@ static const struct entry entries[] = {
      "The file has neither channels nor sites.",
      "listen: { http: \":80\" }",
      "sites: { web: { host: www.example.org, routes: { /: { files: /srv/www } } } }"},
+    {"E071", "a header field that cannot be set",
+     "Fields that frame a message or belong to one connection are written by headgate. Values "
+     "are one line without control characters (RFC 9110 5.5), and bounded.",
+     "headers: { set: { Content-Length: \"0\" } }",
+     "headers: { set: { X-Frame-Options: DENY } }"},
     {"W001", "`off` removes nothing",
      "NAME: off takes out what a channel inherits from channel_defaults. Nothing of this "
      "name is inherited.",

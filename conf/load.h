@@ -84,6 +84,11 @@ bool tls_covers(const struct conf_tls *tls, struct str host);
 bool tls_certs_written(const struct node *map);
 /* load_site.c */
 void load_sites(struct load *l);
+/* load_answer.c: fields, robots, HSTS, error pages, compression; after load_tls */
+void load_site_answer(struct load *l, const struct scope *sc, const struct node *map,
+                      struct conf_site *site);
+void load_route_answer(struct load *l, const struct scope *sc, const struct node *map,
+                       const struct conf_site *site, struct conf_route *r);
 /* load_service.c */
 void load_services(struct load *l, const struct scope *sc, const struct node *map,
                    struct conf_site *site);

@@ -54,6 +54,8 @@ static void check_fit(struct load *l, const struct node *map, enum conf_handler 
     } fits[] = {
         {"strip_prefix", 1U << CONF_PROXY, "proxy"},
         {"index", 1U << CONF_FILES, "files"},
+        {"listing", 1U << CONF_FILES, "files"},
+        {"fallback", 1U << CONF_FILES, "files"},
         {"status", 1U << CONF_REDIRECT | 1U << CONF_RESPOND, "redirect and respond"},
     };
     for (size_t i = 0; i < ARRAY_LEN(fits); i++) {
@@ -108,6 +110,25 @@ static void load_proxy(struct load *l, const struct scope *sc, const struct node
         unknown_service(l, n, name, site);
 }
 
+/* A name below the folder: a slash in front means no more than that. */
+static void load_fallback(struct load *l, const struct scope *sc, const struct node *map,
+                          struct conf_route *r)
+{
+    struct str name = get_text(l, sc, map, G_ROUTE, "fallback"), rest = name, part;
+    bool up = false;
+    while (name.n && name.p[0] == '/')
+        name = str_sub(name, 1, name.n);
+    while (rest.n && str_split(&rest, '/', &part))
+        up |= str_eq(part, STR(".."));
+    if (up || str_ends(name, STR("/"))) {
+        unsigned id = diags_add(l->d, "E037", place_of_key(map, "fallback"),
+                                "`fallback` is a file below the folder of `files`");
+        diags_hint(l->d, id, "such as index.html");
+        return;
+    }
+    r->fallback = arena_str(l->a, name);
+}
+
 static void load_files(struct load *l, const struct scope *sc, const struct node *map,
                        struct conf_route *r)
 {
@@ -120,6 +141,8 @@ static void load_files(struct load *l, const struct scope *sc, const struct node
     if (str_chr(r->index, '/') < r->index.n)
         diags_add(l->d, "E037", place_of_key(map, "index"),
                   "`index` is the name of a file, without a folder");
+    r->listing = get_bool(l, sc, map, G_ROUTE, "listing");
+    load_fallback(l, sc, map, r);
     if (!path.n)
         return;
     const char *err = load_offline(l) ? NULL
@@ -177,6 +200,7 @@ static void load_route(struct load *l, const struct scope *sc, const struct memb
     load_limits(l, sc, node_get(map, "limits"), G_SITE_LIMITS, &r->limits);
     r->timeouts = site->timeouts;
     load_timeouts(l, sc, node_get(map, "timeouts"), G_SITE_TIMEOUTS, &r->timeouts);
+    load_route_answer(l, sc, map, site, r);
     switch (handler) {
     case CONF_PROXY:
         load_proxy(l, sc, map, site, r);

@@ -103,6 +103,7 @@ static void load_site(struct load *l, const struct member *m, bool is_channel)
     load_limits(l, &sc, node_get(map, "limits"), G_SITE_LIMITS, &site->limits);
     site->timeouts = c->timeouts;
     load_timeouts(l, &sc, node_get(map, "timeouts"), G_SITE_TIMEOUTS, &site->timeouts);
+    load_site_answer(l, &sc, map, site);
     load_services(l, &sc, node_get(map, "services"), site);
     const struct node *routes = node_get(map, "routes");
     if (!map_size(routes) && (map->stray || (routes && routes->bad)))

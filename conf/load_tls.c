@@ -185,6 +185,30 @@ static void load_certs(struct load *l, const struct scope *sc, const struct node
     out->n_certs = certs.n;
 }
 
+static void load_hsts(struct load *l, const struct scope *sc, const struct node *n,
+                      struct conf_hsts *h)
+{
+    static const uint64_t year = 365ull * 24 * 3600 * 1000;
+    if (!n || n->bad)
+        return;
+    bool on = h->on;
+    h->on = n->kind == NODE_MAP;
+    if (!h->on)
+        return;
+    if (!on || is_written(n, "max_age"))
+        h->max_age = get_number(l, sc, n, G_HSTS, "max_age");
+    if (!on || is_written(n, "subdomains"))
+        h->subdomains = get_bool(l, sc, n, G_HSTS, "subdomains");
+    if (!on || is_written(n, "preload"))
+        h->preload = get_bool(l, sc, n, G_HSTS, "preload");
+    if (!h->preload || (h->subdomains && h->max_age >= year))
+        return;
+    unsigned id =
+        diags_add(l->d, "E068", is_written(n, "preload") ? place_of_key(n, "preload") : n->at,
+                  "`preload` needs `subdomains: on` and a `max_age` of a year or more");
+    diags_hint(l->d, id, "the browsers' lists take no host without them");
+}
+
 bool tls_certs_written(const struct node *map)
 {
     const struct node *list = node_get(map, "certificates");
@@ -203,6 +227,7 @@ void load_tls(struct load *l, const struct scope *sc, const struct node *map, st
             str_eq(get_text(l, sc, map, G_TLS, "min_version"), STR("1.3")) ? 0x0304 : 0x0303;
     if (is_written(map, "unknown_sni"))
         out->unknown_sni_local = str_eq(get_text(l, sc, map, G_TLS, "unknown_sni"), STR("local"));
+    load_hsts(l, sc, node_get(map, "hsts"), &out->hsts);
     if (list && list->kind == NODE_LIST)
         load_certs(l, sc, list, out);
 }

@@ -121,9 +121,11 @@ static struct node *merge_maps(struct arena *a, struct diags *d, enum schema_gro
         const struct member *m = &over->v[i];
         const struct schema_key *k = schema_find(g, m->key);
         const struct node *inherited = base ? node_get(base, arena_strz(a, m->key)) : NULL;
-        bool removable = k && (k->type == T_MAP || k->shape == LIST || k->shape == NAMED);
+        /* Where `off` is a value it goes on, over what is inherited further up (tls.hsts). */
+        bool removable =
+            k && (k->type == T_MAP || k->shape == LIST || k->shape == NAMED) && !(k->flags & S_OFF);
         if (removable && node_is_off(m->value)) {
-            if (!inherited && !(k->flags & S_OFF))
+            if (!inherited)
                 nothing_to_remove(d, m);
             continue;
         }

@@ -154,7 +154,7 @@ const struct schema_key schema_keys[] = {
       "Oldest TLS version taken.", .values = "1.2|1.3")
     K(G_TLS, "certificates", T_MAP, LIST, S_NONE, "[]",
       "Given certificates; they win over the issuer, chosen by name.", .map = G_CERT)
-    K(G_TLS, "hsts", T_MAP, ONE, S_OFF | S_LATER, "off",
+    K(G_TLS, "hsts", T_MAP, ONE, S_OFF, "off",
       "Strict-Transport-Security.", .map = G_HSTS)
     K(G_TLS, "unknown_sni", T_ENUM, ONE, 0, "reject",
       "Names that no site claims: refuse the handshake, or show the local CA's certificate.",
@@ -270,18 +270,18 @@ const struct schema_key schema_keys[] = {
       "Names answered with 308 to host.")
     K(G_SITE, "https", T_ENUM, ONE, 0, "redirect",
       "Requests by plain HTTP: redirected, served too, or refused.", .values = "redirect|both|only")
-    K(G_SITE, "robots", T_ENUM, ONE, S_OFF | S_AUTO | S_LATER, "auto",
+    K(G_SITE, "robots", T_ENUM, ONE, S_OFF | S_AUTO, "auto",
       "auto: noindex where releases.channel is neither stable nor absent.",
       .values = "index|noindex")
     K(G_SITE, "basic_auth", T_MAP, ONE, S_OFF | S_LATER, "off",
       "Login with a password.", .map = G_BASIC_AUTH)
-    K(G_SITE, "headers", T_MAP, ONE, S_LATER, NULL,
+    K(G_SITE, "headers", T_MAP, ONE, 0, NULL,
       "Header fields set and removed.", .map = G_HEADERS)
     K(G_SITE, "rate_limit", T_MAP, ONE, S_OFF | S_LATER, "off",
       "Requests from one address.", .map = G_RATE)
-    K(G_SITE, "compress", T_ENUM, LIST, S_OFF | S_LATER, "[br, zstd, gzip]",
+    K(G_SITE, "compress", T_ENUM, LIST, S_OFF, "[br, zstd, gzip]",
       "Compression of answers, in order of preference.", .values = "br|zstd|gzip")
-    K(G_SITE, "errors", T_PATH, NAMED, S_LATER, "{}",
+    K(G_SITE, "errors", T_PATH, NAMED, 0, "{}",
       "Pages by status: 404, 5xx.", .names = N_STATUS)
     K(G_SITE, "grpc", T_MAP, ONE, S_OFF | S_LATER, NULL,
       "gRPC and gRPC-Web.", .map = G_GRPC)
@@ -292,7 +292,7 @@ const struct schema_key schema_keys[] = {
     K(G_SITE, "routes", T_MAP, NAMED, S_WHOLE, "{}",
       "Paths: with / at the end a prefix, else exact; the longest wins.",
       .map = G_ROUTE, .names = N_ROUTE)
-    K(G_SITE, "static", T_MAP, ONE, S_LATER, NULL,
+    K(G_SITE, "static", T_MAP, ONE, 0, NULL,
       "How presets serve files.", .map = G_STATIC)
     K(G_SITE, "releases", T_MAP, ONE, S_OFF | S_LATER, NULL,
       "Where releases come from.", .map = G_RELEASES)
@@ -442,9 +442,9 @@ const struct schema_key schema_keys[] = {
       "proxy: let WebSocket through.")
     K(G_ROUTE, "index", T_STRING, ONE, S_OFF | S_NONE, "index.html",
       "files: served for a folder.")
-    K(G_ROUTE, "listing", T_BOOL, ONE, S_LATER, "off",
+    K(G_ROUTE, "listing", T_BOOL, ONE, 0, "off",
       "files: list a folder without index.")
-    K(G_ROUTE, "fallback", T_STRING, ONE, S_NONE | S_LATER, "\"\"",
+    K(G_ROUTE, "fallback", T_STRING, ONE, S_NONE, "\"\"",
       "files: served for what does not exist.")
     K(G_ROUTE, "status", T_STATUS, ONE, 0, NULL,
       "redirect: 301, 302, 303, 307 or 308 (default); respond: 200 to 599, default 200.")
@@ -454,7 +454,7 @@ const struct schema_key schema_keys[] = {
       "flutter: cross-origin isolation, for WebAssembly threads.")
     K(G_ROUTE, "base_href", T_STRING, ONE, S_AUTO | S_LATER, "auto",
       "flutter: base of the page's links.")
-    K(G_ROUTE, "headers", T_MAP, ONE, S_LATER, NULL,
+    K(G_ROUTE, "headers", T_MAP, ONE, 0, NULL,
       "Over the site's.", .map = G_HEADERS)
     K(G_ROUTE, "limits", T_MAP, ONE, 0, NULL,
       "Over the site's.", .map = G_SITE_LIMITS)
@@ -464,12 +464,12 @@ const struct schema_key schema_keys[] = {
       "Over the site's.", .map = G_RATE)
     K(G_ROUTE, "basic_auth", T_MAP, ONE, S_OFF | S_LATER, NULL,
       "Over the site's.", .map = G_BASIC_AUTH)
-    K(G_ROUTE, "robots", T_ENUM, ONE, S_OFF | S_AUTO | S_LATER, NULL,
+    K(G_ROUTE, "robots", T_ENUM, ONE, S_OFF | S_AUTO, NULL,
       "Over the site's.", .values = "index|noindex")
 
-    K(G_STATIC, "keep_releases", T_COUNT, ONE, 0, "5",
+    K(G_STATIC, "keep_releases", T_COUNT, ONE, S_LATER, "5",
       "Releases whose files are still served.")
-    K(G_STATIC, "keep_for", T_DURATION, ONE, 0, "7d",
+    K(G_STATIC, "keep_for", T_DURATION, ONE, S_LATER, "7d",
       "For how long.")
     K(G_STATIC, "dotfiles", T_ENUM, ONE, 0, "deny",
       "Files that begin with a dot; /.well-known/ is always served.", .values = "deny|allow")

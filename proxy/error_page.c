@@ -57,21 +57,6 @@ struct fit {
     unsigned place;    /* where in the list, from 1: the first of equals wins */
 };
 
-/* qvalue (RFC 9110 12.4.2) in thousandths; what is no qvalue counts as 0: not wanted. */
-static unsigned qvalue(struct str s)
-{
-    if (s.n == 0 || s.n > 5 || (s.p[0] != '0' && s.p[0] != '1') || (s.n > 1 && s.p[1] != '.'))
-        return 0;
-    unsigned q = s.p[0] == '1' ? 1000 : 0;
-    unsigned unit = 100;
-    for (size_t i = 2; i < s.n; i++, unit /= 10) {
-        if (s.p[i] < '0' || s.p[i] > '9')
-            return 0;
-        q += (unsigned)(s.p[i] - '0') * unit;
-    }
-    return MIN(q, 1000u);
-}
-
 static void fit_better(struct fit *f, unsigned specific, unsigned q, unsigned place)
 {
     if (specific > f->specific || (specific == f->specific && q > f->q))
@@ -113,7 +98,7 @@ bool error_page_prefers_json(struct str accept)
             if (first)
                 range = piece;
             else if (str_istarts(piece, STR("q=")))
-                q = qvalue(str_sub(piece, 2, piece.n));
+                q = http_qvalue(str_sub(piece, 2, piece.n));
         }
         consider(range, q, place, &html, &json);
     }
@@ -183,6 +168,13 @@ static void put_html(struct out *o, unsigned status, struct str request_id, stru
 #define ID_MAX   64
 #define PAGE_MAX (3072 + 6 * (HOST_MAX + ID_MAX)) /* each byte may become an entity of six */
 
+static void put_fields(struct arena *a, struct str type, struct fields *f)
+{
+    fields_add_token(a, f, FIELD_content_type, type);
+    fields_add_token(a, f, FIELD_cache_control, STR("no-store"));
+    fields_add(a, f, STR("x-content-type-options"), STR("nosniff"));
+}
+
 void error_page_make(struct arena *a, unsigned status, struct str accept, struct str request_id,
                      struct str host, struct fields *out_fields, struct str *out_body)
 {
@@ -196,8 +188,28 @@ void error_page_make(struct arena *a, unsigned status, struct str accept, struct
         put_html(&o, status, request_id, str_sub(host, 0, HOST_MAX));
     ASSERT(!o.over);
     *out_body = out_done(&o);
-    fields_add_token(a, out_fields, FIELD_content_type,
-                     json ? STR("application/json") : STR("text/html; charset=utf-8"));
-    fields_add_token(a, out_fields, FIELD_cache_control, STR("no-store"));
-    fields_add(a, out_fields, STR("x-content-type-options"), STR("nosniff"));
+    put_fields(a, json ? STR("application/json") : STR("text/html; charset=utf-8"), out_fields);
+}
+
+/* The page of exactly this status, else the one of its class; NULL: none. */
+static const struct conf_error_page *configured(const struct conf_site *site, unsigned status)
+{
+    const struct conf_error_page *found = NULL;
+    for (unsigned i = 0; site && i < site->n_error_pages; i++) {
+        const struct conf_error_page *p = &site->error_pages[i];
+        if (status >= p->from && status <= p->to && (!found || p->from == p->to))
+            found = p;
+    }
+    return found;
+}
+
+bool error_page_of_site(struct arena *a, const struct conf_site *site, unsigned status,
+                        struct str accept, struct fields *out_fields, struct str *out_body)
+{
+    const struct conf_error_page *page = configured(site, status);
+    if (!page || (page->html && error_page_prefers_json(accept)))
+        return false;
+    *out_body = page->body;
+    put_fields(a, page->type, out_fields);
+    return true;
 }

@@ -6,6 +6,7 @@
 #define HG_ERROR_PAGE_H
 
 #include "base/arena.h"
+#include "conf/conf.h"
 #include "proxy/http.h"
 
 /*
@@ -15,6 +16,13 @@
  */
 void error_page_make(struct arena *a, unsigned status, struct str accept, struct str request_id,
                      struct str host, struct fields *out_fields, struct str *out_body);
+
+/*
+ * The page that the site's `errors` has for the status, with the same fields; false: none, or an
+ * HTML one for a client that prefers JSON. The body is the configuration's. `site` may be NULL.
+ */
+bool error_page_of_site(struct arena *a, const struct conf_site *site, unsigned status,
+                        struct str accept, struct fields *out_fields, struct str *out_body);
 
 /* Does Accept (RFC 9110 12.5.1) prefer JSON (application/json, …+json) to HTML? Empty: no. */
 bool error_page_prefers_json(struct str accept);

@@ -171,7 +171,30 @@ const struct field *fields_get(const struct fields *f, enum field_token t)
     return NULL;
 }
 
+void fields_remove(struct fields *f, struct str name)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < f->n; i++)
+        if (!str_eq(f->v[i].name, name))
+            f->v[kept++] = f->v[i];
+    f->n = kept;
+}
+
 /* ---- lists ---- */
+
+unsigned http_qvalue(struct str s)
+{
+    if (s.n == 0 || s.n > 5 || (s.p[0] != '0' && s.p[0] != '1') || (s.n > 1 && s.p[1] != '.'))
+        return 0;
+    unsigned q = s.p[0] == '1' ? 1000 : 0;
+    unsigned unit = 100;
+    for (size_t i = 2; i < s.n; i++, unit /= 10) {
+        if (s.p[i] < '0' || s.p[i] > '9')
+            return 0;
+        q += (unsigned)(s.p[i] - '0') * unit;
+    }
+    return MIN(q, 1000u);
+}
 
 bool http_list_has(struct str list, struct str token)
 {

@@ -102,6 +102,8 @@ struct str http_reason(unsigned status);         /* "Not Found"; "" when unknown
 /* Appends; grows in the arena. Names from code are lower case already. */
 void fields_add(struct arena *a, struct fields *f, struct str name, struct str value);
 void fields_add_token(struct arena *a, struct fields *f, enum field_token t, struct str value);
+/* All of the name (lower case) go; the order of the others stays. */
+void fields_remove(struct fields *f, struct str name);
 /* First field with the token, or NULL. */
 const struct field *fields_get(const struct fields *f, enum field_token t);
 bool http_is_tchar(unsigned char c); /* RFC 9110 5.6.2 */
@@ -111,6 +113,8 @@ extern const unsigned char http_tchar_lower[256];
 bool http_status_bodyless(unsigned status);
 /* What must not come in a trailer section (RFC 9110 6.5.1): framing, routing, authentication … */
 bool http_trailer_forbidden(const struct field *f);
+/* qvalue (RFC 9110 12.4.2) in thousandths; what is no qvalue counts as 0: not wanted. */
+unsigned http_qvalue(struct str s);
 /* Does a comma-separated list (RFC 9110 5.6.1) hold the token, without regard to case? */
 bool http_list_has(struct str list, struct str token);
 

@@ -5,6 +5,7 @@
  */
 #include "base/stats.h"
 #include "proxy/exchange.h"
+#include "proxy/field_rules.h"
 #include "proxy/req.h"
 
 #define QUEUE_HIGH \
@@ -107,6 +108,7 @@ static void write_head(struct proxy *p)
             fields_add(r->arena, &fields, f->name, f->value);
     }
     forwarded(r, &fields);
+    field_rules_apply(&r->route->backend_fields, true, r->arena, &fields);
     struct exchange_request request = {.method = r->method_text,
                                        .scheme = r->scheme,
                                        .authority = r->authority,

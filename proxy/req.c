@@ -4,7 +4,7 @@
  *   req_begin:   step_target → step_authority → step_site → step_https → step_route → step_limits →
  *                step_filters → step_handler
  *   body in:     req_body, req_body_end → filters → handler
- *   answer out:  req_answer, req_send, req_send_trailers → filters → codec
+ *   answer out:  req_answer, req_send, req_send_trailers → step_fields → filters → codec
  *   the end:     codec → req_close → access log
  *
  * A step answers true to go on; false when it has answered or failed the request itself. Framing is
@@ -19,6 +19,7 @@
 #include "proxy/access_log.h"
 #include "proxy/client.h"
 #include "proxy/error_page.h"
+#include "proxy/field_rules.h"
 #include "proxy/filter.h"
 #include "proxy/redirect.h"
 #include "proxy/uri.h"
@@ -285,6 +286,14 @@ static bool has_no_body(const struct req *r)
     return r->method == METHOD_HEAD || http_status_bodyless(r->answer.status);
 }
 
+/* What the configuration sets and removes, whoever answers. */
+static void step_fields(struct req *r)
+{
+    if (r->site)
+        field_rules_apply(r->route ? &r->route->answer_fields : &r->site->answer_fields,
+                          str_eq(r->scheme, STR("https")), r->arena, &r->answer.fields);
+}
+
 static void head_out(struct req *r, bool end)
 {
     r->state = end ? REQ_DONE : REQ_ANSWERING;
@@ -299,6 +308,7 @@ void req_answer(struct req *r, bool end)
     ASSERT(r->state < REQ_ANSWERING && r->answer.status >= 200);
     end = end || has_no_body(r);
     bool last = end;
+    step_fields(r);
     if (unlikely(r->filters)) {
         filters_answer_head(r, NULL, &last);
         last = last || has_no_body(r);
@@ -386,7 +396,8 @@ static void handler_cancel(struct req *r)
 static void fail_with_page(struct req *r, unsigned status)
 {
     char id[17];
-    const struct field *accept = fields_get(&r->fields, FIELD_accept);
+    const struct field *accept_field = fields_get(&r->fields, FIELD_accept);
+    const struct str accept = accept_field ? accept_field->value : STR("");
     const struct field *retry = fields_get(&r->answer.fields, FIELD_retry_after);
     struct fields fields = {0};
     struct str body;
@@ -396,8 +407,8 @@ static void fail_with_page(struct req *r, unsigned status)
     for (unsigned i = 0; i < r->answer.fields.n; i++)
         if (str_eq(r->answer.fields.v[i].name, STR("allow")))
             fields_add(r->arena, &fields, STR("allow"), r->answer.fields.v[i].value);
-    error_page_make(r->arena, status, accept ? accept->value : STR(""), req_id_text(r, id), r->host,
-                    &fields, &body);
+    if (!error_page_of_site(r->arena, r->site, status, accept, &fields, &body))
+        error_page_make(r->arena, status, accept, req_id_text(r, id), r->host, &fields, &body);
     fields_add_token(r->arena, &fields, FIELD_x_request_id,
                      arena_str(r->arena, req_id_text(r, id)));
     r->answer.status = status;
@@ -420,6 +431,7 @@ static void fail_filtered(struct req *r, struct filter_use *u, struct piece last
 {
     bool end = false;
     if (r->state < REQ_ANSWERING) {
+        step_fields(r);
         filters_answer_head(r, u, &end);
         head_out(r, has_no_body(r));
     }

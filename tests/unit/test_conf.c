@@ -169,6 +169,30 @@ static void dump_service(struct out *o, const struct conf_service *s)
             (unsigned long long)s->restart_max, (unsigned long long)s->wait_ready);
 }
 
+static void dump_fields(struct out *o, const char *label, const struct conf_fields *f)
+{
+    for (unsigned i = 0; i < f->n; i++)
+        out_fmt(o, "        %s %s" STR_FMT "%s" STR_FMT "%s\n", label, f->v[i].remove ? "-" : "",
+                STR_ARG(f->v[i].name), f->v[i].remove ? "" : ": ", STR_ARG(f->v[i].value),
+                f->v[i].https_only ? " (https)" : "");
+}
+
+static void dump_answers(struct out *o, const struct conf_site *s)
+{
+    static const char *const codings[] = {"br", "zstd", "gzip"};
+    out_lit(o, "    compress");
+    for (unsigned i = 0; i < s->n_compress; i++)
+        out_fmt(o, " %s", codings[s->compress[i]]);
+    out_fmt(o, "%s\n", s->dotfiles ? " dotfiles" : "");
+    for (unsigned i = 0; i < s->n_error_pages; i++) {
+        const struct conf_error_page *p = &s->error_pages[i];
+        out_fmt(o, "    page %u-%u " STR_FMT " [" STR_FMT "]\n", p->from, p->to, STR_ARG(p->type),
+                STR_ARG(str_sub(p->body, 0, p->body.n - 1)));
+    }
+    dump_fields(o, "answer", &s->answer_fields);
+    dump_fields(o, "backend", &s->backend_fields);
+}
+
 static void dump_route(struct out *o, const struct conf *c, const struct conf_route *r)
 {
     out_fmt(o, "    route " STR_FMT "%s body %llu gap %llu: ", STR_ARG(r->path),
@@ -180,8 +204,9 @@ static void dump_route(struct out *o, const struct conf *c, const struct conf_ro
                 r->strip_prefix ? " stripped" : "");
         return;
     case CONF_FILES:
-        out_fmt(o, "files " STR_FMT " [" STR_FMT "]\n", STR_ARG(c->roots[r->root].path),
-                STR_ARG(r->index));
+        out_fmt(o, "files " STR_FMT " [" STR_FMT "]%s [" STR_FMT "]\n",
+                STR_ARG(c->roots[r->root].path), STR_ARG(r->index), r->listing ? " listing" : "",
+                STR_ARG(r->fallback));
         return;
     case CONF_REDIRECT:
         out_fmt(o, "redirect %u " STR_FMT "\n", r->status, STR_ARG(r->target));
@@ -199,8 +224,13 @@ static void dump_site(struct out *o, const struct conf *c, const struct conf_sit
             s->tls.issuer, s->tls.min_version, s->tls.n_certs);
     dump_strs(o, "aliases", s->aliases, s->n_aliases);
     dump_strs(o, "redirect_from", s->redirect_from, s->n_redirect_from);
-    for (unsigned i = 0; i < s->n_routes; i++)
-        dump_route(o, c, &s->routes[i]);
+    dump_answers(o, s);
+    for (unsigned i = 0; i < s->n_routes; i++) {
+        const struct conf_route *r = &s->routes[i];
+        dump_route(o, c, r);
+        dump_fields(o, "answer", &r->answer_fields);
+        dump_fields(o, "backend", &r->backend_fields);
+    }
 }
 
 static struct str dump(const struct conf *c)
