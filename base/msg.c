@@ -125,7 +125,8 @@ static const char *check_packet(size_t n, unsigned fds, struct msg *m)
     const struct msg_form *f = form_of(h->type);
     if (!f)
         return "sent a message of an unknown type";
-    bool frozen = h->type == MSG_DRAIN || h->type == MSG_INSTANCE_GONE;
+    bool frozen = h->type == MSG_DRAIN || h->type == MSG_INSTANCE_GONE || h->type == MSG_ORPHAN ||
+                  h->type == MSG_ORPHAN_LISTENER;
     if (h->version != MSG_VERSION && !frozen)
         return "speaks another version of the messages";
     if (h->fixed != f->fixed || h->tail > f->tail_max || n != sizeof(*h) + h->fixed + h->tail)

@@ -49,7 +49,10 @@
     X(TLS_FILES, 27, struct msg_generation, 0,                                                        \
       1) /* M→W: tls.certificates were read again: a new bundle */                                  \
     X(INSTANCE_IDLE, 28, struct msg_instance_gone, 0,                                                 \
-      0) /* W→M: a draining one has no request left here */
+      0)                                   /* W→M: a draining one has no request left here */       \
+    X(RESCUE, 29, struct msg_empty, 0, 1)  /* M→W: where to wait for the next master */             \
+    X(ORPHAN, 30, struct msg_orphan, 0, 0) /* W→M: frozen for ever: to the next master */           \
+    X(ORPHAN_LISTENER, 31, struct msg_orphan_listener, 0, 1) /* W→M: frozen for ever */
 
 enum msg_role { ROLE_MASTER = 1, ROLE_WORKER = 2, ROLE_AGENT = 3 };
 enum instance_state {
@@ -93,6 +96,14 @@ struct msg_instance_gone {
 struct msg_drain {
     uint32_t timeout_ms;
     uint32_t idle_ms; /* kept connections are closed when nothing came for that long */
+};
+struct msg_orphan {
+    uint32_t pid, listeners; /* listeners: that many ORPHAN_LISTENERs follow */
+    uint32_t draining, zero;
+    uint64_t last_instance; /* the highest id that it was told */
+};
+struct msg_orphan_listener {
+    uint32_t kind, slot;
 };
 struct msg_hold {
     uint32_t on, in_flight;

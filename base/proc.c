@@ -125,6 +125,48 @@ void proc_signal_group(pid_t pid, int sig)
         kill(pid, sig);
 }
 
+uint64_t proc_started(pid_t pid)
+{
+    char path[64], buf[1024];
+    struct out o = out_on(path, sizeof(path));
+    out_fmt(&o, "/proc/%d/stat", (int)pid);
+    out_char(&o, '\0');
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, buf, sizeof(buf) - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    buf[n] = '\0';
+    /* proc_pid_stat(5): state is the 3rd field, the first behind the name, whose parentheses may
+     * hold anything; starttime is the 22nd. */
+    const char *end = strrchr(buf, ')');
+    char state;
+    unsigned long long started;
+    if (!end || sscanf(end + 1,
+                       " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                       "%*s %llu",
+                       &state, &started) != 2)
+        return 0;
+    return state == 'Z' || state == 'X' ? 0 : started;
+}
+
+bool proc_find(pid_t pid, uint64_t started, struct proc *out)
+{
+    *out = (struct proc){.pid = -1, .pidfd = -1};
+    /* First the descriptor, then the look: what it holds cannot become another process. */
+    int pidfd = pid > 1 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    if (pidfd < 0)
+        return false;
+    if (!started || proc_started(pid) != started) {
+        close(pidfd);
+        return false;
+    }
+    *out = (struct proc){.pid = pid, .pidfd = pidfd};
+    return true;
+}
+
 /* ---- the child's side of a start: only async-signal-safe calls from here to exec ---- */
 
 /*
@@ -206,6 +248,21 @@ static bool set_user(uid_t uid, gid_t gid, enum spawn_step *step)
     return setresgid(gid, gid, gid) == 0 && setresuid(uid, uid, uid) == 0;
 }
 
+/* Waits for the parent's word; its end of the pipe is closed without one when it dies. */
+static void wait_for_go(int go[2])
+{
+    char c;
+    ssize_t n;
+    if (go[0] < 0)
+        return;
+    close(go[1]);
+    do {
+        n = read(go[0], &c, 1);
+    } while (n < 0 && errno == EINTR);
+    if (n != 1)
+        _exit(127);
+}
+
 static void child_exec(const struct proc_spec *s, pid_t parent, int err_fd)
 {
     struct spawn_failure f = {.step = STEP_FDS};
@@ -282,22 +339,40 @@ static ssize_t read_failure(int fd, struct spawn_failure *f)
     return n;
 }
 
+static void close_both(const int fds[2])
+{
+    for (unsigned i = 0; i < 2; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+}
+
+static void let_go(const struct proc_spec *spec, const int go[2], pid_t pid)
+{
+    if (go[1] < 0)
+        return;
+    spec->on_pid(spec->ctx, pid);
+    (void)!write(go[1], "", 1);
+    close_both(go);
+}
+
 const char *proc_spawn(struct arena *a, const struct proc_spec *spec, struct proc *out)
 {
-    int pipe_fds[2];
+    int pipe_fds[2] = {-1, -1}, go[2] = {-1, -1};
     *out = (struct proc){.pid = -1, .pidfd = -1};
-    if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-        return arena_fmt(a, "cannot start a process: %s", err_of_errno(errno)).p;
-    pid_t parent = getpid(), pid = proc_fork();
+    bool ok = pipe2(pipe_fds, O_CLOEXEC) == 0 && (!spec->on_pid || pipe2(go, O_CLOEXEC) == 0);
+    pid_t parent = getpid(), pid = ok ? proc_fork() : -1;
     if (pid < 0) {
         int err = errno;
-        close(pipe_fds[0]);
-        close(pipe_fds[1]);
+        close_both(pipe_fds);
+        close_both(go);
         return arena_fmt(a, "cannot start a process: %s", err_of_errno(err)).p;
     }
-    if (pid == 0)
+    if (pid == 0) {
+        wait_for_go(go);
         child_exec(spec, parent, pipe_fds[1]);
+    }
     close(pipe_fds[1]);
+    let_go(spec, go, pid);
     struct spawn_failure f = {0};
     ssize_t n = read_failure(pipe_fds[0], &f);
     close(pipe_fds[0]);

@@ -21,6 +21,10 @@ struct proc_spec {
     bool own_group;       /* setsid: stop and kill reach all of it */
     bool die_with_parent; /* PR_SET_PDEATHSIG SIGKILL: headgate's own children */
     bool no_new_privs;
+    /* Called in the parent when the pid is known, before the program is executed; NULL: not. When
+     * the parent dies before it returned, the program never runs. */
+    void (*on_pid)(void *ctx, pid_t pid);
+    void *ctx;
 };
 
 struct proc {
@@ -34,6 +38,11 @@ struct proc {
  */
 const char *proc_spawn(struct arena *a, const struct proc_spec *spec, struct proc *out) MUST_USE;
 void proc_signal_group(pid_t pid, int sig);
+/* When it was started, in clock ticks since boot; 0 when there is none, or only its zombie. A pid
+ * and this number name a process until the machine is started anew. */
+uint64_t proc_started(pid_t pid);
+/* A process that somebody else started: *out when it is the one that started then, and alive. */
+bool proc_find(pid_t pid, uint64_t started, struct proc *out) MUST_USE;
 /* fork whose child starts with default signal dispositions and an empty mask; as fork(2) else. */
 pid_t proc_fork(void);
 /*

@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "channels/record.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define OWN_ENV      8
@@ -45,7 +46,8 @@ static void env_default(struct instance *i, char **env, unsigned *n, struct str 
 
 /*
  * A clean environment: nothing of headgate's own but PATH, where the service's program was found.
- * The mark comes first and cannot be set by the config: orphans are told by it.
+ * The marks come first and cannot be set by the config: orphans are told by them. The second one
+ * tells those of another headgate on this machine apart.
  */
 static char **make_env(struct instance *i, const struct conf_vars *vars)
 {
@@ -54,13 +56,15 @@ static char **make_env(struct instance *i, const struct conf_vars *vars)
     unsigned n = 0;
     const char *path = getenv("PATH");
     env[n++] = (char *)(uintptr_t)arena_fmt(i->run, "HEADGATE_INSTANCE=%s", i->name).p;
+    env[n++] = (char *)(uintptr_t)arena_fmt(i->run, "HEADGATE_RUNTIME=%s", i->svc->sup->runtime).p;
     env_default(i, env, &n, STR("PATH"), path && *path ? path : DEFAULT_PATH);
     env_default(i, env, &n, STR("HOME"), def->cwd.n ? arena_strz(i->run, def->cwd) : "/");
     env_default(i, env, &n, STR("LANG"), "C.UTF-8");
     env_default(i, env, &n, STR("USER"), i->user.name);
     env_default(i, env, &n, STR("LOGNAME"), i->user.name);
     for (unsigned k = 0; k < def->n_env; k++) {
-        if (str_starts(def->env[k], STR("HEADGATE_INSTANCE=")))
+        if (str_starts(def->env[k], STR("HEADGATE_INSTANCE=")) ||
+            str_starts(def->env[k], STR("HEADGATE_RUNTIME=")))
             continue;
         env[n++] = (char *)(uintptr_t)arena_strz(i->run, conf_expand(i->run, def->env[k], vars));
     }
@@ -74,42 +78,6 @@ static char **make_argv(struct instance *i, const struct conf_vars *vars)
     for (unsigned k = 0; k < def->n_argv; k++)
         argv[k] = (char *)(uintptr_t)arena_strz(i->run, conf_expand(i->run, def->argv[k], vars));
     return argv;
-}
-
-struct pipes {
-    int read[2], write[2];
-};
-
-static void pipes_close(int fds[2])
-{
-    for (unsigned k = 0; k < 2; k++) {
-        if (fds[k] >= 0)
-            close(fds[k]);
-        fds[k] = -1;
-    }
-}
-
-static const char *pipes_open(const struct instance *i, struct pipes *p)
-{
-    *p = (struct pipes){{-1, -1}, {-1, -1}};
-    for (unsigned k = 0; k < 2; k++) {
-        int fds[2];
-        if (pipe2(fds, O_CLOEXEC) < 0) {
-            const char *err = err_of_errno(errno);
-            pipes_close(p->read);
-            pipes_close(p->write);
-            return err;
-        }
-        p->read[k] = fds[0];
-        p->write[k] = fds[1];
-        /* Programs open /dev/stdout again to log there, which needs the pipe to be theirs. */
-        if (i->user.uid != (uid_t)-1 && fchown(fds[1], i->user.uid, i->user.gid) < 0)
-            log_debug("cannot give the output pipe away", "instance", "%s", i->name, "error", "%s",
-                      err_of_errno(errno));
-        const char *err = fd_nonblock(fds[0]);
-        ASSERT(!err);
-    }
-    return NULL;
 }
 
 static const char *prepare(struct instance *i)
@@ -129,7 +97,7 @@ static void on_ended(evutil_socket_t fd, short what, void *arg)
     instance_ended(arg);
 }
 
-static void watch(struct instance *i, const struct proc *proc)
+void instance_watch(struct instance *i, const struct proc *proc)
 {
     i->proc = *proc;
     i->leader = proc->pid;
@@ -147,13 +115,44 @@ void instance_unwatch(struct instance *i)
     i->proc = (struct proc){.pidfd = -1};
 }
 
-const char *instance_spawn(struct instance *i)
+static void read_output(struct instance *i, const int fds[2])
 {
     static const char *const streams[2] = {"stdout", "stderr"};
+    for (unsigned k = 0; k < 2; k++)
+        if (fds[k] >= 0)
+            output_open(&i->out[k], fds[k], i->svc->name, i->id, i->leader, streams[k]);
+}
+
+void instance_reopen_output(struct instance *i)
+{
+    int fds[2];
+    record_fifos_open(i, fds);
+    read_output(i, fds);
+}
+
+/* Whatever happens to us from here on, the next master finds it. */
+static void on_pid(void *ctx, pid_t pid)
+{
+    struct instance *i = ctx;
+    i->leader = pid;
+    i->leader_started = proc_started(pid);
+    record_save(i, INST_STARTING);
+}
+
+static void close_both(const int fds[2])
+{
+    close(fds[0]);
+    close(fds[1]);
+}
+
+const char *instance_spawn(struct instance *i)
+{
     const struct conf_service *def = i->svc->def;
     arena_reset(i->run);
     memset(&i->addr, 0, sizeof(i->addr)); /* its text lay in there */
     i->name = arena_fmt(i->run, "%s-%" PRIu64, i->svc->name, i->id).p;
+    i->digest = arena_strz(i->run, def->digest);
+    i->adopted = false;
     const char *err = prepare(i);
     if (err)
         return err;
@@ -165,8 +164,8 @@ const char *instance_spawn(struct instance *i)
         }
     }
     struct conf_vars vars = {.listen = i->addr.text, .port = port, .instance = str_of(i->name)};
-    struct pipes pipes;
-    err = pipes_open(i, &pipes);
+    int output[2], its_output[2];
+    err = record_fifos_make(i, output, its_output);
     if (err)
         return err;
     struct proc_spec spec = {
@@ -176,14 +175,14 @@ const char *instance_spawn(struct instance *i)
         .envp = make_env(i, &vars),
         .cwd = def->cwd.n ? arena_strz(i->run, def->cwd) : NULL,
         .stdin_fd = -1,
-        .stdout_fd = pipes.write[0],
-        .stderr_fd = pipes.write[1],
+        .stdout_fd = its_output[0],
+        .stderr_fd = its_output[1],
         .uid = i->user.uid,
         .gid = i->user.gid,
         .own_group = true,
-        /* Until a new master can adopt them, instances must not outlive the one that knows them. */
-        .die_with_parent = true,
         .no_new_privs = true,
+        .on_pid = on_pid,
+        .ctx = i,
     };
     /* Opened while we still may: the folders above it can be closed to the service's user. */
     spec.exec_fd = open(spec.path, O_PATH | O_CLOEXEC);
@@ -191,14 +190,13 @@ const char *instance_spawn(struct instance *i)
     err = proc_spawn(i->run, &spec, &proc);
     if (spec.exec_fd >= 0)
         close(spec.exec_fd);
-    pipes_close(pipes.write);
+    close_both(its_output);
     if (err) {
-        pipes_close(pipes.read);
+        close_both(output);
         return err;
     }
-    watch(i, &proc);
-    for (unsigned k = 0; k < 2; k++)
-        output_open(&i->out[k], pipes.read[k], i->svc->name, i->id, proc.pid, streams[k]);
+    instance_watch(i, &proc);
+    read_output(i, output);
     return NULL;
 }
 
@@ -231,6 +229,8 @@ void instance_release(struct instance *i)
     output_close(&i->out[0]);
     output_close(&i->out[1]);
     instance_unwatch(i);
+    if (!i->url)
+        record_drop(i);
     i->leader = 0;
     if (i->socket)
         unlink(i->socket);

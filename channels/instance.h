@@ -1,7 +1,7 @@
 /*
  * instance.h - inside channels/: what the supervisor, its services and their instances are made of,
  * and the calls between supervise.c (state × event), services.c (what should run), instance.c (the
- * process), address.c and orphans.c. Others include supervise.h.
+ * process), address.c, orphans.c, record.c and adopt.c. Others include supervise.h.
  */
 #ifndef HG_INSTANCE_H
 #define HG_INSTANCE_H
@@ -71,10 +71,12 @@ struct instance {
     struct deadline due;
 
     /* the process */
-    const char *name;   /* "beta/api-3": $instance */
-    struct proc proc;   /* pid 0: none */
-    struct event ended; /* its pidfd */
-    pid_t leader;       /* pid of this start, kept when it ended: names its session */
+    const char *name;        /* "beta/api-3": $instance */
+    struct proc proc;        /* pid 0: none */
+    struct event ended;      /* its pidfd */
+    pid_t leader;            /* pid of this start, kept when it ended: names its session */
+    uint64_t leader_started; /* proc_started of it */
+    bool adopted;            /* another master started it: it is no child of ours */
     struct service_user user;
     bool killed; /* SIGKILL was sent */
     int wait_status;
@@ -85,6 +87,7 @@ struct instance {
     bool lost_port;        /* it ended because somebody else took the port */
 
     /* from the definition it was started with */
+    const char *digest;
     int stop_signal;
     uint64_t stop_timeout, drain;
 
@@ -106,8 +109,13 @@ void instance_set_url(struct instance *i); /* an instance of a url service is re
 void instance_event(struct instance *i, enum inst_event ev);
 void instance_ended(struct instance *i); /* its pidfd says so: reaps it */
 void instance_sweep(struct instance *i); /* kills what is left of it; EV_CLEAN when nothing is */
+/* An instance that was found alive: goes on from the state that its record names. */
+void instance_adopt(struct instance *i, const struct proc *proc, enum inst_state was);
+/* … and one that was not: what is left of it ends. */
+void instance_adopt_remains(struct instance *i);
 
 /* services.c */
+struct service *service_get(struct supervisor *s, struct str name); /* made when it is missing */
 struct instance *instance_new(struct service *svc, bool url);
 void instance_close(struct instance *i); /* unlinked now, freed after the turn */
 void supervisor_reconcile(struct turn_task *t);
@@ -115,6 +123,10 @@ void supervisor_reconcile(struct turn_task *t);
 /* instance.c */
 /* Starts the process; NULL, or what went wrong, in i->run. */
 const char *instance_spawn(struct instance *i) MUST_USE;
+/* From now on its end is noticed; takes over the descriptor. */
+void instance_watch(struct instance *i, const struct proc *proc);
+/* Output that an adopted one writes is read again. */
+void instance_reopen_output(struct instance *i);
 /* The process was reaped: its descriptor goes. */
 void instance_unwatch(struct instance *i);
 /* After the process ended: output, descriptors, the socket's file. */

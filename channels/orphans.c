@@ -1,7 +1,9 @@
 /*
  * orphans.c - finds what an instance left behind: children of its group and session, and those that
  * left both (setsid, double fork). The master is their subreaper, so they come back to it as its
- * own children; /proc then tells whose they were. Only descendants of this process are ever killed.
+ * own children; /proc then tells whose they were. Only descendants of this process are ever killed,
+ * and what an adopted instance left: that is told by its session and group, while their number is
+ * still theirs, and by the marks in the environment.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -16,6 +18,7 @@
 
 struct seen {
     pid_t pid, parent, group, session;
+    unsigned long long started;
     bool ours; /* a descendant of this process */
     bool its;  /* the instance's */
     bool dead;
@@ -51,7 +54,11 @@ static void seen_add(struct seen_list *l, pid_t pid)
     const char *end = strrchr(buf, ')');
     char state;
     int parent, group, session;
-    if (!end || sscanf(end + 1, " %c %d %d %d", &state, &parent, &group, &session) != 4)
+    unsigned long long started;
+    if (!end || sscanf(end + 1,
+                       " %c %d %d %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                       "%llu",
+                       &state, &parent, &group, &session, &started) != 5)
         return;
     if (l->n == l->cap) {
         l->cap = l->cap ? l->cap * 2 : 256;
@@ -62,6 +69,7 @@ static void seen_add(struct seen_list *l, pid_t pid)
                                  .parent = parent,
                                  .group = group,
                                  .session = session,
+                                 .started = started,
                                  .dead = state == 'Z' || state == 'X'};
 }
 
@@ -92,26 +100,24 @@ static bool seen_all(struct seen_list *l)
     return true;
 }
 
-/* Whether the environment it was started with names the instance. */
-static bool env_names(pid_t pid, const char *name)
+static bool env_has(struct str env, const char *name, const char *value)
+{
+    struct str one;
+    size_t n = strlen(name);
+    while (str_split(&env, '\0', &one))
+        if (str_starts(one, str_of(name)) && str_eq(str_sub(one, n, one.n), str_of(value)))
+            return true;
+    return false;
+}
+
+/* Whether the environment it was started with names the instance, and this headgate. */
+static bool env_names(pid_t pid, const struct instance *i)
 {
     static char buf[64 * 1024];
-    char want[256];
-    struct out o = out_on(want, sizeof(want));
-    out_lit(&o, "HEADGATE_INSTANCE=");
-    out_str(&o, str_of(name));
-    out_char(&o, '\0');
     ssize_t n = proc_read(pid, "environ", buf, sizeof(buf));
-    if (n <= 0 || o.over)
-        return false;
-    struct str all = {buf, (size_t)n}, want_s = out_done(&o);
-    for (size_t at = 0; at < all.n;) {
-        struct str one = str_sub(all, at, all.n);
-        if (str_starts(one, want_s))
-            return true;
-        at += str_chr(one, '\0') + 1;
-    }
-    return false;
+    struct str env = {buf, n > 0 ? (size_t)n : 0};
+    return env_has(env, "HEADGATE_INSTANCE=", i->name) &&
+           env_has(env, "HEADGATE_RUNTIME=", i->svc->sup->runtime);
 }
 
 static bool runs_as(pid_t pid, uid_t uid)
@@ -130,13 +136,31 @@ static bool belongs(const struct instance *i, const struct seen *p, bool by_uid)
         return true;
     if (by_uid && i->user.exclusive && runs_as(p->pid, i->user.uid))
         return true;
-    return env_names(p->pid, i->name);
+    return env_names(p->pid, i);
+}
+
+/* Of an adopted one's, which did not come back to us. `named`: its number is still its own. */
+static bool belongs_adopted(const struct instance *i, const struct seen *p, bool named)
+{
+    if (named && (p->session == i->leader || p->group == i->leader))
+        return true;
+    return env_names(p->pid, i);
+}
+
+/* No number is given out anew while it names a session or a group: only a new leader tells. */
+static bool number_is_its_own(const struct seen_list *l, const struct instance *i)
+{
+    const struct seen *p = seen_find(l, i->leader);
+    return !p || p->started == i->leader_started;
 }
 
 /* Children of what is ours, and of what is the instance's, until nothing new is found. */
 static void seen_spread(struct seen_list *l, const struct instance *i, bool by_uid)
 {
     pid_t self = getpid();
+    bool named = i->adopted && number_is_its_own(l, i);
+    for (size_t k = 0; k < l->n && i->adopted; k++)
+        l->v[k].its = l->v[k].ours = belongs_adopted(i, &l->v[k], named);
     for (bool again = true; again;) {
         again = false;
         for (size_t k = 0; k < l->n; k++) {

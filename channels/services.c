@@ -81,6 +81,12 @@ static struct service *service_find(const struct supervisor *s, struct str name)
     return NULL;
 }
 
+struct service *service_get(struct supervisor *s, struct str name)
+{
+    struct service *svc = service_find(s, name);
+    return svc ? svc : service_new(s, name);
+}
+
 /* ---- replacing ---- */
 
 /* How many ready instances of a generation make it the one that counts. */
@@ -250,7 +256,7 @@ void supervisor_apply(struct supervisor *s, struct conf *c)
     s->conf = conf_ref(c);
     LIST_EACH_SAFE (&s->services, l) {
         struct service *svc = container_of(l, struct service, link);
-        if (svc->def && !conf_service_find(c, str_of(svc->name)))
+        if (!conf_service_find(c, str_of(svc->name)))
             service_end(svc);
     }
     for (unsigned k = 0; k < c->n_services; k++)

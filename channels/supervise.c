@@ -8,11 +8,12 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "channels/instance.h"
+#include "channels/record.h"
 
 #define POLL_FIRST_MS 20
 #define POLL_MAX_MS   250
@@ -53,6 +54,8 @@ static void set_state(struct instance *i, enum inst_state to, const char *why)
               i->addr.text.n ? i->addr.text.p : "", why ? "why" : NULL, "%s", why, NULL);
     i->state = to;
     i->since = loop_now_ms();
+    if (i->proc.pid > 0 && to != INST_STARTING && to != INST_UNREADY)
+        record_save(i, to);
     if (to == INST_READY || to == INST_UNREADY || to == INST_DRAINING)
         tell(i, to);
     else if (to == INST_STOPPING && i->proc.pid > 0)
@@ -215,6 +218,14 @@ static void act_unhealthy(struct instance *i)
     poll_health(i);
 }
 
+/* Its group. An adopted one's number is nobody else's only as long as its descriptor says so. */
+static void signal_all(const struct instance *i, int sig)
+{
+    if (i->adopted && syscall(SYS_pidfd_send_signal, i->proc.pidfd, sig, NULL, 0) < 0)
+        return;
+    proc_signal_group(i->proc.pid, sig);
+}
+
 /* The signal to the whole group; on_due kills what does not follow it. */
 static void act_end(struct instance *i)
 {
@@ -224,8 +235,8 @@ static void act_end(struct instance *i)
         instance_event(i, EV_CLEAN);
         return;
     }
-    proc_signal_group(i->proc.pid, i->stop_signal);
-    proc_signal_group(i->proc.pid, SIGCONT); /* a stopped process would not hear it */
+    signal_all(i, i->stop_signal);
+    signal_all(i, SIGCONT); /* a stopped process would not hear it */
     deadline_set(&i->due, i->stop_timeout, on_due);
 }
 
@@ -273,7 +284,7 @@ static void act_kill(struct instance *i)
                  "%" PRIu64, i->id, "pid", "%d", (int)i->proc.pid);
         i->killed = true;
         orphans_kill(i, false); /* those that left the group, while their parents are known */
-        proc_signal_group(i->proc.pid, SIGKILL);
+        signal_all(i, SIGKILL);
         deadline_set(&i->due, GIVE_UP_MS, on_due);
         return;
     }
@@ -292,11 +303,16 @@ static void act_exit(struct instance *i)
     poll_stop(i);
     output_flush(&i->out[0]);
     output_flush(&i->out[1]);
-    proc_status_text(i->wait_status, i->last_exit, sizeof(i->last_exit));
+    if (i->adopted)
+        snprintf(i->last_exit, sizeof(i->last_exit),
+                 "ended; how is not known, since it was adopted");
+    else
+        proc_status_text(i->wait_status, i->last_exit, sizeof(i->last_exit));
     if (!asked)
         remember_error(i, "%s%s%s%s%s", i->last_exit, starting ? " before it was ready" : "",
-                       starting && i->wait_status == 0 ? "; a service must stay in the foreground"
-                                                       : "",
+                       starting && !i->adopted && i->wait_status == 0
+                           ? "; a service must stay in the foreground"
+                           : "",
                        i->out[1].last[0] ? "; its last words: " : "", i->out[1].last);
     log_event(asked ? LOG_INFO : LOG_WARN, "instance ended", "service", "%s", i->svc->name,
               "instance", "%" PRIu64, i->id, "pid", "%d", (int)pid, "how", "%s", i->last_exit,
@@ -337,6 +353,10 @@ void instance_set_url(struct instance *i)
 
 void instance_ended(struct instance *i)
 {
+    if (i->adopted) {
+        instance_event(i, EV_EXIT);
+        return;
+    }
     /* The group outlives its leader, and must not. While the leader is not reaped, its number is
      * nobody else's. */
     kill(-i->leader, SIGKILL);
@@ -349,6 +369,38 @@ void instance_ended(struct instance *i)
         i->wait_status = 0;
     }
     instance_event(i, EV_EXIT);
+}
+
+/* ---- what another master started ---- */
+
+void instance_adopt(struct instance *i, const struct proc *proc, enum inst_state was)
+{
+    const struct conf_service *def = i->svc->def;
+    bool leaves = was == INST_DRAINING || was == INST_STOPPING;
+    instance_watch(i, proc);
+    instance_reopen_output(i);
+    if (was == INST_STARTING) {
+        set_state(i, INST_STARTING, "adopted");
+        if (def && def->start_timeout)
+            deadline_set(&i->due, def->start_timeout, on_due);
+        i->poll_ms = POLL_FIRST_MS;
+        poll_in(i, i->poll_ms);
+        return;
+    }
+    /* It serves now, by the workers of the master before us. */
+    i->ready_at = loop_now_ms();
+    set_state(i, INST_READY, leaves ? "adopted; it was to end" : "adopted");
+    poll_health(i);
+    if (leaves)
+        instance_event(i, was == INST_DRAINING ? EV_RETIRE : EV_STOP);
+}
+
+void instance_adopt_remains(struct instance *i)
+{
+    i->goal = GOAL_END;
+    set_state(i, INST_STOPPING, NULL);
+    deadline_set(&i->due, GIVE_UP_MS, on_due);
+    instance_sweep(i);
 }
 
 void instance_sweep(struct instance *i)

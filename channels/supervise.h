@@ -3,7 +3,8 @@
  * with backoff, stop. A table of state × event (supervise.c). Knows no HTTP server and no worker:
  * who wants to know an instance's state gives a listener. The processes are watched by pidfd and
  * reaped here, so nobody else may wait for them; their orphans that come to a master that is
- * PR_SET_CHILD_SUBREAPER are killed here and reaped there (proc_reap_strangers).
+ * PR_SET_CHILD_SUBREAPER are killed here and reaped there (proc_reap_strangers). When this process
+ * is killed they go on running, and the next one adopts them (record.h).
  */
 #ifndef HG_SUPERVISE_H
 #define HG_SUPERVISE_H
@@ -38,6 +39,14 @@ struct supervisor_ops {
 
 struct supervisor *supervisor_new(const struct supervisor_ops *ops, void *ctx, const char *state,
                                   const char *runtime);
+/*
+ * Takes over the instances that a master that was killed left running; once, before the first
+ * supervisor_apply of the same configuration, whose rules decide which of them stay. They keep
+ * their ids; new ones are larger.
+ */
+void supervisor_adopt(struct supervisor *s, struct conf *c);
+/* No new instance gets an id up to `last`. */
+void supervisor_skip_ids(struct supervisor *s, uint64_t last);
 /*
  * Makes what runs match the config: new services start, gone ones drain and stop, changed ones are
  * started anew (the new instance first, the old one drains when it is ready), the others are left

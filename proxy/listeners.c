@@ -16,6 +16,7 @@
 #include "base/activation.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "proxy/inherit.h"
 
 #define BACKLOG 4096 /* as far as net.core.somaxconn lets it */
 
@@ -157,15 +158,20 @@ static unsigned port_of(const struct conf_addr *addr)
     return ntohs(in6.sin6_port);
 }
 
+static struct conf_addr any4(const struct conf_addr *any6)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)port_of(any6)),
+                             .sin_addr.s_addr = htonl(INADDR_ANY)};
+    struct conf_addr addr = {.text = any6->text, .len = sizeof(in)};
+    memcpy(&addr.sa, &in, sizeof(in));
+    return addr;
+}
+
 /* A machine without IPv6: [::] means every address, so every IPv4 address is what is left of it. */
 static void fall_back_to_v4(struct listener *l)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)port_of(&l->addr)),
-                             .sin_addr.s_addr = htonl(INADDR_ANY)};
-    memset(&l->addr.sa, 0, sizeof(l->addr.sa));
-    memcpy(&l->addr.sa, &in, sizeof(in));
-    l->addr.len = sizeof(in);
+    l->addr = any4(&l->addr);
     l->v4_only = true;
     log_warn("this machine has no IPv6: listening on IPv4 only", "address", "%s", l->addr.text.p);
 }
@@ -355,13 +361,40 @@ static const char *open_given(struct arena *a, const struct conf_listen *c, unsi
     return err ? listen_error(a, c, err) : NULL;
 }
 
+/* What the master before us listened on here goes on; false when there was none. */
+static bool take_inherited(struct listener *l)
+{
+    int fd = inherit_take(&l->addr);
+    if (fd < 0 && is_any6(&l->addr)) {
+        struct conf_addr v4 = any4(&l->addr);
+        fd = inherit_take(&v4);
+        if (fd >= 0)
+            fall_back_to_v4(l);
+    }
+    if (is_unix(&l->addr)) {
+        struct stat st = {0};
+        l->shared_fd = fd;
+        if (fd >= 0 && lstat(path_of(&l->addr), &st) == 0)
+            l->path_id = st.st_ino;
+        return fd >= 0;
+    }
+    for (; fd >= 0; fd = inherit_take(&l->addr)) {
+        l->socks = reallocarray(l->socks, l->n_socks + 1, sizeof(*l->socks));
+        ASSERT(l->socks);
+        l->socks[l->n_socks++] = (struct listener_sock){.fd = fd, .listening = true};
+    }
+    return l->n_socks > 0;
+}
+
 const char *listener_open(struct arena *a, const struct conf_listen *c, unsigned slots, bool shared,
                           struct list *into)
 {
     if (is_given(&c->addr))
         return open_given(a, c, slots, into);
     struct listener *l = listener_new(c);
-    int err = is_unix(&l->addr) ? bind_unix(l) : shared ? 0 : probe(l);
+    int err = 0;
+    if (!take_inherited(l))
+        err = is_unix(&l->addr) ? bind_unix(l) : shared ? 0 : probe(l);
     if (!err)
         err = add_socks(l, slots);
     if (!err) {

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/stats.h"
+#include "proxy/inherit.h"
 #include "proxy/notify.h"
 
 #define STRAY_LIMIT_MS 2000
@@ -51,6 +52,7 @@ static void serve_when_ready(void)
     log_info("serving", "version", "%s", HG_VERSION, "listen", "%s", where.p, "workers", "%u",
              workers_serving(), "config", "%s", master.config_file);
     notify_ready(arena_fmt(a, "serving on " STR_FMT, STR_ARG(where)).p);
+    orphans_drain(master_conf()->timeouts.drain);
     arena_free(&a);
 }
 
@@ -87,7 +89,7 @@ static bool childless(void)
 /* One step after the other; each is looked at whenever anything changed. */
 static void stop_go_on(void)
 {
-    if (master.stop == STOP_WORKERS && list_empty(&master.workers)) {
+    if (master.stop == STOP_WORKERS && list_empty(&master.workers) && orphans_none()) {
         master.stop = STOP_SERVICES;
         notify_status("stopping: services");
         supervisor_stop(master.supervisor);
@@ -111,6 +113,7 @@ void master_stop(void)
     if (master.state == MASTER_STOPPING) {
         log_warn("asked to stop once more: what is left is killed");
         workers_kill_all();
+        orphans_kill_all();
         proc_signal_children(SIGKILL);
         return;
     }
@@ -123,6 +126,7 @@ void master_stop(void)
         listener_take_away(container_of(it, struct listener, link));
     }
     workers_drain_all();
+    orphans_drain(master_conf()->timeouts.shutdown);
     master_changed();
 }
 
@@ -131,6 +135,11 @@ void master_fail_start(const char *why)
     if (master.state != MASTER_STARTING)
         return;
     log_error("headgate cannot start", "cause", "%s", why);
+    /* Others serve: an orderly end, which is theirs too, would be worse than no master. */
+    if (!orphans_none()) {
+        log_error("the workers of the master before go on serving");
+        _exit(1);
+    }
     master.exit_status = 1;
     master_stop();
 }
@@ -262,27 +271,12 @@ static bool load_first(struct arena *a)
     return master.loaded != NULL;
 }
 
-/*
- * A master that was killed leaves workers that the kernel ends a moment later; until then their
- * addresses are in use. One second is enough for that, and short for a real conflict.
- */
-static const char *open_patiently(struct arena *a, const struct conf_listen *c)
-{
-    const char *err = NULL;
-    for (int tries = 0; tries < 20; tries++) {
-        err = listener_open(a, c, MIN(master_conf()->workers, SLOTS_MAX), false, &master.listeners);
-        if (!err || errno != EADDRINUSE)
-            break;
-        nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
-    }
-    return err;
-}
-
 static const char *open_listeners(struct arena *a)
 {
     const struct conf *c = master_conf();
     for (unsigned i = 0; i < c->n_listens; i++) {
-        const char *err = open_patiently(a, &c->listens[i]);
+        const char *err =
+            listener_open(a, &c->listens[i], MIN(c->workers, SLOTS_MAX), false, &master.listeners);
         if (err)
             return err;
     }
@@ -297,7 +291,12 @@ static const char *prepare(struct arena *a)
         log_set_level(level);
     const char *err = files_prepare(a, master_conf());
     if (!err)
+        err = rescue_prepare(a);
+    if (!err)
+        orphans_find();
+    if (!err)
         err = open_listeners(a);
+    inherit_drop(); /* those of addresses that went: the orphans take who is queued there */
     if (!err)
         err = access_target_open(a, master_conf(), &access_fd);
     if (!err)
@@ -318,6 +317,8 @@ static void start_children(struct arena *a)
     tickets_start();
     master.supervisor = supervisor_new(&ops, NULL, arena_strz(a, master_conf()->state),
                                        arena_strz(a, master_conf()->runtime));
+    supervisor_skip_ids(master.supervisor, orphans_last_instance());
+    supervisor_adopt(master.supervisor, master_conf());
     agent_start();
     workers_set_count(master_conf()->workers);
     supervisor_apply(master.supervisor, master_conf());

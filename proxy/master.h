@@ -5,6 +5,7 @@
  *   master.c          start, signals, stop: the life of the whole
  *   master_workers.c  slots: a table of state × event; lending of listeners
  *   master_messages.c what workers are told and what they say
+ *   master_orphans.c  workers that outlived the master before us
  *   master_idle.c     when a draining instance has no request left
  *   master_agent.c    the agent and the certificates that came from it
  *   master_reload.c   one reload after the other, step by step
@@ -36,6 +37,8 @@ enum stop_step { STOP_NONE, STOP_WORKERS, STOP_SERVICES, STOP_AGENT, STOP_DONE }
 
 /* ---- workers ---- */
 
+#define RESCUE_NAME 48 /* bytes: where the next master finds a worker (master_orphans.c) */
+
 enum worker_state { WORKER_STARTING, WORKER_SERVING, WORKER_DRAINING };
 
 struct worker {
@@ -55,6 +58,7 @@ struct worker {
     unsigned holds;     /* listeners that it accepts on */
     uint64_t started_ms;
     struct deadline limit; /* for its start, or its drain: then it is killed */
+    char rescue[RESCUE_NAME];
 };
 
 enum slot_state { SLOT_EMPTY, SLOT_STARTING, SLOT_SERVING, SLOT_REPLACING, SLOT_BACKOFF };
@@ -212,7 +216,8 @@ void worker_kill(struct worker *w);
 const char *worker_state_text(enum worker_state s);
 
 /* master_messages.c */
-void worker_introduce(struct worker *w, const struct loaded *l); /* all that a new one needs */
+/* All that a new one needs. */
+void worker_introduce(struct worker *w, const struct loaded *l, int rescue_fd);
 void worker_send_config(struct worker *w, const struct loaded *l);
 bool worker_sees(const struct worker *w, const struct loaded *l); /* do its roots cover l's? */
 void worker_on_msg(void *ctx, struct msg *m);
@@ -223,11 +228,27 @@ void workers_tell_cert(const struct master_cert *c);
 void workers_tell_access_log(void);
 void tickets_start(void);
 
+/* master_orphans.c */
+const char *rescue_prepare(struct arena *a) MUST_USE;
+/* The socket of a worker that is about to start, and, once it did, the name that says whose. */
+const char *rescue_open(int *fd) MUST_USE;
+void rescue_name(pid_t pid, char name[RESCUE_NAME]);
+void rescue_forget(const char name[RESCUE_NAME]);
+void orphans_find(void); /* waits until all have handed over their sockets: inherit.h */
+void orphans_drain(uint64_t timeout_ms);
+void orphans_kill_all(void);
+bool orphans_none(void);
+uint64_t orphans_last_instance(void); /* the highest id that any of them knows */
+bool orphans_know(uint64_t id);
+void orphans_tell_gone(uint64_t id);
+void orphans_status(json_t *workers);
+
 /* master_idle.c */
 void idle_await(uint64_t id); /* it drains: tell the supervisor when no worker needs it any more */
 void idle_forget(uint64_t id);
 void idle_said(const struct worker *from, uint64_t id);
 void idle_worker_gone(const struct worker *gone);
+void idle_orphans_gone(void);
 
 /* master_agent.c */
 void agent_start(void);

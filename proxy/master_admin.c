@@ -88,6 +88,7 @@ static json_t *workers_status(void)
         if (w->state == WORKER_DRAINING)
             json_array_append_new(all, worker_status(w));
     }
+    orphans_status(all);
     return all;
 }
 

@@ -8,13 +8,16 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/proc.h"
 
-#define LOOK_MS 1000
+#define LOOK_MS       1000
+#define LOCK_TRIES    50
+#define LOCK_PAUSE_NS (20 * 1000 * 1000)
 
 /* ---- folders and lock ---- */
 
@@ -54,13 +57,46 @@ static const char *locked_by_other(struct arena *a, int fd, const char *path)
         .p;
 }
 
+/* The pid that the holder of a lock file wrote into it, or 0. */
+static pid_t holder_of(int fd)
+{
+    char text[16];
+    uint64_t pid = 0;
+    ssize_t n = pread(fd, text, sizeof(text), 0);
+    struct str s = {text, n > 0 ? (size_t)n : 0};
+    return str_u64(str_sub(s, 0, str_chr(s, '\n')), &pid) && pid < INT32_MAX ? (pid_t)pid : 0;
+}
+
+/*
+ * A master that was killed may leave a child of its last moments, between fork and exec, that
+ * shares its descriptors and is about to end. One that lives has the lock for good. errno as of
+ * flock.
+ */
+static bool lock_patiently(int fd)
+{
+    for (unsigned tries = 0; tries < LOCK_TRIES; tries++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return true;
+        if (errno != EWOULDBLOCK)
+            return false;
+        pid_t pid = holder_of(fd);
+        bool alive = pid && proc_started(pid);
+        errno = EWOULDBLOCK;
+        if (!pid || alive)
+            return false;
+        nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+    }
+    errno = EWOULDBLOCK;
+    return false;
+}
+
 static const char *take_lock(struct arena *a, struct str folder, int *lock)
 {
     const char *path = arena_fmt(a, STR_FMT "/headgate.lock", STR_ARG(folder)).p;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     if (fd < 0)
         return file_error(a, errno, "write", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    if (!lock_patiently(fd)) {
         const char *err = errno == EWOULDBLOCK ? locked_by_other(a, fd, path)
                                                : file_error(a, errno, "lock", path);
         close(fd);
@@ -193,8 +229,10 @@ static char **role_environment(struct arena *a)
     return env;
 }
 
+/* A worker serves on without us; the agent has nobody to work for. */
 const char *role_spawn(struct arena *a, const char *role, const char *cwd, int *peer_fd, pid_t *pid)
 {
+    bool dies_with_us = strcmp(role, "worker") != 0;
     static char name[] = "headgate";
     int pair[2];
     const char *err = msg_pair(pair);
@@ -217,7 +255,7 @@ const char *role_spawn(struct arena *a, const char *role, const char *cwd, int *
         .uid = master_conf()->uid,
         .gid = master_conf()->gid,
         .own_group = true, /* a terminal's Ctrl-C is for the master */
-        .die_with_parent = true,
+        .die_with_parent = dies_with_us,
         .no_new_privs = true,
     };
     struct proc proc;

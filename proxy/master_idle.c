@@ -1,6 +1,7 @@
 /*
  * master_idle.c - when is a draining instance idle? Each worker that lives when it is told DRAINING
- * says once that it has no request left there; a dead worker has none either. When nobody is left
+ * says once that it has no request left there; a dead worker has none either. Orphans cannot be
+ * asked: what they know is busy until they are gone. When nobody is left
  * to say it, the supervisor may stop the instance.
  */
 #include "proxy/master.h"
@@ -36,7 +37,7 @@ static void on_look(struct turn_task *t)
     LIST_EACH_SAFE (&watches, it) {
         struct watch *w = container_of(it, struct watch, link);
         uint64_t id = w->id;
-        if (!none_busy(w))
+        if (!none_busy(w) || orphans_know(id))
             continue;
         watch_end(w);
         supervisor_instance_idle(master.supervisor, id);
@@ -100,5 +101,10 @@ void idle_worker_gone(const struct worker *gone)
 {
     LIST_EACH (&watches, it)
         free_to_say(container_of(it, struct watch, link), gone->num);
+    look();
+}
+
+void idle_orphans_gone(void)
+{
     look();
 }

@@ -145,6 +145,8 @@ void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum ins
     LIST_EACH (&master.workers, it) {
         send_instance(container_of(it, struct worker, link), id, service, state, addr);
     }
+    if (state == INST_GONE)
+        orphans_tell_gone(id);
     if (state == INST_DRAINING)
         idle_await(id);
     else
@@ -157,12 +159,13 @@ static void replay_instance(void *ctx, uint64_t id, const char *service, enum in
     send_instance(ctx, id, service, state, addr);
 }
 
-void worker_introduce(struct worker *w, const struct loaded *l)
+void worker_introduce(struct worker *w, const struct loaded *l, int rescue_fd)
 {
     struct msg_hello hello = {MSG_VERSION, ROLE_MASTER, w->num, (uint32_t)getpid()};
     struct msg_setup setup = {w->num, master_conf()->workers};
     msg_send(w->peer, MSG_HELLO, &hello, STR_NULL, -1);
     msg_send(w->peer, MSG_SETUP, &setup, STR_NULL, master.stats_fd);
+    msg_send(w->peer, MSG_RESCUE, &empty, STR_NULL, rescue_fd);
     msg_send(w->peer, MSG_TICKET_KEYS, &master.tickets, STR_NULL, -1);
     send_access_log(w);
     LIST_EACH (&master.certs, it) {

@@ -75,9 +75,15 @@ static const char *worker_spawn(struct arena *a, struct slot *s, const struct lo
     pid_t pid;
     if (num < 0)
         return "too many workers drain at the same time";
-    const char *err = role_spawn(a, "worker", NULL, &fd, &pid);
+    int rescue_fd;
+    const char *err = rescue_open(&rescue_fd);
     if (err)
         return err;
+    err = role_spawn(a, "worker", NULL, &fd, &pid);
+    if (err) {
+        close(rescue_fd);
+        return err;
+    }
     struct worker *w = calloc(1, sizeof(*w));
     ASSERT(w);
     w->slot = s;
@@ -88,7 +94,9 @@ static const char *worker_spawn(struct arena *a, struct slot *s, const struct lo
     list_append(&master.workers, &w->link);
     deadline_set(&w->limit, START_LIMIT_MS, on_limit);
     s->next = w;
-    worker_introduce(w, l);
+    rescue_name(pid, w->rescue);
+    worker_introduce(w, l, rescue_fd);
+    close(rescue_fd);
     return NULL;
 }
 
@@ -340,6 +348,7 @@ static void worker_died(struct worker *w, int status)
     deadline_cancel(&w->limit);
     list_remove(&w->link);
     msg_peer_close(&w->peer);
+    rescue_forget(w->rescue);
     stats_slot_died(w->num);
     forget_holder(w);
     idle_worker_gone(w);

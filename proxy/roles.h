@@ -4,7 +4,7 @@
  * A child is started as `headgate --role=worker` (or agent) with its message socket at descriptor
  * 3, privileges already given up. What the master sends a worker, in this order:
  *
- *   HELLO, SETUP, ROOT*, TICKET_KEYS, ACCESS_LOG (unless off), CERT*, CONFIG, INSTANCE*
+ *   HELLO, SETUP, RESCUE, ROOT*, TICKET_KEYS, ACCESS_LOG (unless off), CERT*, CONFIG, INSTANCE*
  *
  * The worker answers CONFIG_DONE and, once (after sandbox_worker with the roots that came before
  * the first CONFIG), READY; then it gets LISTENER*. Afterwards, at any time: INSTANCE,
@@ -15,7 +15,8 @@
  *
  *   LISTENER_DROP: accept until nothing is queued, close, answer LISTENER_DROPPED.
  *   DRAIN: as LISTENER_DROP for whatever it still has; finish what is under way; exit with 0.
- *   The socket's end (the master died): exit at once.
+ *   The socket's end (the master died): serve on; the next master calls at RESCUE's socket, gets
+ *   ORPHAN and ORPHAN_LISTENER*, and sends nothing but INSTANCE_GONE and DRAIN (master_orphans.c).
  *
  * SETUP.slot is the process's own number: its slot of the stats segment and its name in logs
  * ("worker 3"). LISTENER.slot says whose listener it is; `lent` when that worker is not this one.

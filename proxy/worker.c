@@ -25,6 +25,9 @@
 #define ACCEPT_WAIT_MS 100 /* when there are too many connections or no descriptors */
 
 enum worker_state { WORKER_SETUP, WORKER_SERVING, WORKER_DRAINING };
+/* Who is at the other end: the one that started us; nobody; the next one, perhaps of another
+ * version: between it and us only what is frozen for ever is said. */
+enum master_link { MASTER_OURS, MASTER_GONE, MASTER_NEXT };
 
 struct listener {
     struct list link;
@@ -35,7 +38,11 @@ struct listener {
 
 static struct {
     enum worker_state state;
+    enum master_link link;
     struct msg_peer *master;
+    int rescue_fd; /* -1, or a listening socket where the next master calls */
+    struct event rescue;
+    uint64_t last_instance; /* highest id that was told */
     unsigned workers;
     struct list listeners;
     struct deadline accept_again;
@@ -314,7 +321,8 @@ static void on_drain(const struct msg_drain *m)
 
 static void on_instance_idle(uint64_t id)
 {
-    msg_send(w.master, MSG_INSTANCE_IDLE, &(struct msg_instance_gone){.id = id}, STR_NULL, -1);
+    if (w.link == MASTER_OURS)
+        msg_send(w.master, MSG_INSTANCE_IDLE, &(struct msg_instance_gone){.id = id}, STR_NULL, -1);
 }
 
 static void on_setup(const struct msg_setup *m, int fd)
@@ -350,7 +358,11 @@ static void on_msg(void *ctx, struct msg *m)
     case MSG_LISTENER_DROP:
         on_listener_drop(m->fixed);
         break;
+    case MSG_RESCUE:
+        w.rescue_fd = m->fd;
+        break;
     case MSG_INSTANCE:
+        w.last_instance = MAX(w.last_instance, ((const struct msg_instance *)m->fixed)->id);
         backend_on_instance(m->fixed, m->tail);
         break;
     case MSG_INSTANCE_GONE:
@@ -376,11 +388,58 @@ static void on_msg(void *ctx, struct msg *m)
     }
 }
 
+/* ---- without a master ---- */
+
+static unsigned count_listeners(void)
+{
+    unsigned n = 0;
+    LIST_EACH (&w.listeners, k)
+        n++;
+    return n;
+}
+
+static void on_master_gone(void *ctx, const char *why);
+
+/* The next master calls: it gets our listening sockets, and will tell us to drain. */
+static void on_rescue(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what, (void)arg;
+    int peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (peer < 0)
+        return;
+    event_del(&w.rescue);
+    w.link = MASTER_NEXT;
+    w.master = msg_peer_new(peer, NULL, on_msg, on_master_gone);
+    struct msg_orphan m = {.pid = (uint32_t)getpid(),
+                           .listeners = count_listeners(),
+                           .draining = w.state == WORKER_DRAINING,
+                           .last_instance = w.last_instance};
+    msg_send(w.master, MSG_ORPHAN, &m, STR_NULL, -1);
+    LIST_EACH (&w.listeners, k) {
+        const struct listener *l = container_of(k, struct listener, link);
+        struct msg_orphan_listener ml = {.kind = l->m.kind, .slot = l->m.slot};
+        msg_send(w.master, MSG_ORPHAN_LISTENER, &ml, STR_NULL, l->fd);
+    }
+}
+
+/* We serve on with what we have. Who has nothing to serve goes. */
 static void on_master_gone(void *ctx, const char *why)
 {
     (void)ctx;
-    log_error("the master is gone", "error", "%s", why);
-    end(1);
+    msg_peer_close(&w.master);
+    bool serves = !list_empty(&w.listeners) || client_count() > 0;
+    if (w.state == WORKER_SETUP || !serves) {
+        log_error("the master is gone", "error", "%s", why);
+        end(1);
+    }
+    if (w.link == MASTER_OURS)
+        log_error("the master is gone: serving on as configured until the next one takes over",
+                  "error", "%s", why);
+    w.link = MASTER_GONE;
+    if (w.rescue_fd < 0)
+        return;
+    event_assign(&w.rescue, loop_base(), w.rescue_fd, EV_READ | EV_PERSIST, on_rescue, NULL);
+    event_add(&w.rescue, NULL);
 }
 
 int worker_main(int msg_fd)
@@ -394,6 +453,7 @@ int worker_main(int msg_fd)
     loop_init();
     io_setup();
     list_init(&w.listeners);
+    w.rescue_fd = -1;
     backend_setup(on_instance_idle);
     w.master = msg_peer_new(msg_fd, NULL, on_msg, on_master_gone);
     struct msg_hello hello = {

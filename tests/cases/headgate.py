@@ -209,6 +209,7 @@ class Headgate:
         self.env, self.stdout = env, stdout
         self.wrap, self.pass_fds = [], []       # a command that executes headgate in its place, and what it inherits
         self.proc, self.notify, self.master = None, None, None
+        self.outlived = set()       # processes of masters that were killed: (pid, start time)
         self.configure(config)
         t.servers.append(self)
         t.defer(self.end)
@@ -240,9 +241,6 @@ class Headgate:
         self.text = text
         return self
 
-    def command(self, *args):
-        return self.t.as_user([*self.wrap, self.t.program, "run", "--config", self.file, *args])
-
     def spawn(self, *args):
         """Starts `headgate run` and does not wait."""
         self.notify_path = tempfile.mktemp(prefix="notify-", dir=self.dir)
@@ -254,7 +252,8 @@ class Headgate:
         env.update(self.env or {})
         self.log_path = os.path.join(self.dir, "log")
         out = self.stdout if self.stdout is not None else open(self.log_path, "ab")
-        self.proc = subprocess.Popen(self.command(*args), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.dir,
+        cmd = self.t.as_user([*self.wrap, self.t.program, "run", "--config", self.file, *args])
+        self.proc = subprocess.Popen(cmd, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.dir,
                                      pass_fds=self.pass_fds)
         if self.stdout is None:
             out.close()
@@ -276,7 +275,16 @@ class Headgate:
         self.proc.send_signal(sig)
         return self.wait_exit()
 
+    def kill_master(self):
+        """kill -9 of the master alone. What outlives it is ended with the case, unless a later master does."""
+        self.outlived |= {(p, procs.started(p)) for p in procs.descendants(self.master)}
+        os.kill(self.master, signal.SIGKILL)
+        return self.wait_exit()
+
     def end(self):
+        orphaned = self.proc and self.proc.returncode == -signal.SIGKILL
+        if orphaned:
+            procs.kill_all([p for p, began in self.outlived if procs.started(p) == began])
         if self.proc and self.proc.poll() is None:
             self.proc.send_signal(signal.SIGTERM)
             try:

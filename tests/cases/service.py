@@ -101,5 +101,4 @@ def main():
         time.sleep(1000)
 
 
-if __name__ == "__main__":
-    main()
+main()

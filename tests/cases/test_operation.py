@@ -198,8 +198,7 @@ def test_second_server_is_refused(t):
 def test_start_after_kill(t):
     """After kill -9 the next start takes over what is left: sockets, locks, half-written files."""
     gate = t.headgate(site())
-    os.kill(gate.master, signal.SIGKILL)
-    gate.wait_exit()
+    gate.kill_master()
     gate.start()
     assert gate.get("/").body == b"hello"
 

@@ -144,27 +144,6 @@ def test_stop_verb(t):
 
 
 @case()
-def test_master_killed_leaves_nothing(t):
-    """kill -9 of the master: workers, agent and services end too, and a new start works at once."""
-    gate = t.headgate(run_site(t.service("ok")))
-    assert gate.get("/who").status == 200
-    tree = procs.descendants(gate.master)
-    assert len(tree) >= 4, tree
-    os.kill(gate.master, signal.SIGKILL)
-    gate.wait_exit()
-
-    def gone():
-        procs.reap()
-        return not [p for p in tree if procs.alive(p)]
-    try:
-        wait_for("the whole tree's end", gone, guard=30)
-    except AssertionError:
-        raise AssertionError("left: " + ", ".join(f"{p} {procs.cmdline(p)}" for p in tree if procs.alive(p)))
-    gate.start()
-    assert gate.get("/who").status == 200
-
-
-@case()
 def test_frozen_worker_does_not_hold_up_the_rest(t):
     """SIGSTOP of a worker: the other one's connections go on; after SIGCONT all is well."""
     s = Counted(t)

@@ -1,0 +1,205 @@
+/*
+ * adopt.c - instances that outlived the master that started them: found by their records, told from
+ * strangers with the same number by boot and start time, and supervised from then on like our own.
+ * How they differ: they are not our children, so how they ended is not known.
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "channels/record.h"
+#include "conf/value.h"
+
+#define RECORD_MAX 16384
+
+struct found {
+    struct supervisor *sup;
+    struct arena *arena;
+    const char *folder;
+    struct str boot;
+    uint64_t *ids;
+    size_t n, cap;
+};
+
+/* ---- the folder ---- */
+
+static int by_id(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void add_id(struct found *f, uint64_t id)
+{
+    for (size_t k = 0; k < f->n; k++)
+        if (f->ids[k] == id)
+            return;
+    if (f->n == f->cap) {
+        f->cap = f->cap ? f->cap * 2 : 64;
+        f->ids = reallocarray(f->ids, f->cap, sizeof(*f->ids));
+        ASSERT(f->ids);
+    }
+    f->ids[f->n++] = id;
+}
+
+/* Every number that a file is called by, record or not: what belongs to nothing is removed. */
+static void list_folder(struct found *f)
+{
+    DIR *d = opendir(f->folder);
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));) {
+        uint64_t id;
+        struct str name = str_of(e->d_name);
+        if (str_u64(str_sub(name, 0, str_chr(name, '.')), &id))
+            add_id(f, id);
+    }
+    closedir(d);
+    if (f->n)
+        qsort(f->ids, f->n, sizeof(*f->ids), by_id);
+}
+
+static void remove_files(const struct found *f, uint64_t id)
+{
+    static const char *const names[] = {"", ".new", ".out", ".err"};
+    for (size_t k = 0; k < ARRAY_LEN(names); k++)
+        unlink(arena_fmt(f->arena, "%s/%" PRIu64 "%s", f->folder, id, names[k]).p);
+}
+
+/* ---- one instance ---- */
+
+static const char *read_record(struct found *f, uint64_t id, struct record *r)
+{
+    struct str text;
+    const char *path = arena_fmt(f->arena, "%s/%" PRIu64, f->folder, id).p;
+    if (access(path, F_OK) < 0)
+        return "it has no record";
+    const char *err = file_read(f->arena, path, RECORD_MAX, &text);
+    if (!err)
+        err = record_parse(text, r);
+    if (!err && !str_eq(r->boot, f->boot))
+        err = "the machine was started anew since";
+    if (!err && (r->pid <= 1 || r->pid > INT32_MAX || !r->service.n || r->state >= INST_GONE))
+        err = "it names no process of a service";
+    return err;
+}
+
+static bool set_address(struct instance *i, struct str text)
+{
+    struct value_error e;
+    if (str_starts(text, STR("unix:")))
+        return value_unix(i->run, str_sub(text, 5, text.n), &i->addr, &e);
+    return value_addr(i->run, text, &i->addr, &e);
+}
+
+static struct instance *instance_of(struct found *f, uint64_t id, const struct record *r)
+{
+    struct service *svc = service_get(f->sup, r->service);
+    svc->def = conf_service_find(f->sup->conf, r->service);
+    struct instance *i = instance_new(svc, false);
+    i->id = id;
+    i->adopted = true;
+    i->gen = svc->gen;
+    i->name = arena_fmt(i->run, "%s-%" PRIu64, svc->name, id).p;
+    i->digest = arena_strz(i->run, r->digest);
+    i->leader = (pid_t)r->pid;
+    i->leader_started = r->started;
+    i->user = (struct service_user){
+        .uid = (uid_t)r->uid, .gid = (gid_t)r->gid, .exclusive = r->own_user != 0};
+    i->port = (uint16_t)r->port;
+    i->socket = r->socket.n ? arena_strz(i->run, r->socket) : NULL;
+    i->stop_signal = (int)r->stop_signal;
+    i->stop_timeout = r->stop_timeout;
+    i->drain = r->drain;
+    i->restarts = (unsigned)r->restarts;
+    i->starts = 1;
+    return i;
+}
+
+static void adopt_one(struct found *f, uint64_t id)
+{
+    struct record r;
+    struct proc proc;
+    const char *err = read_record(f, id, &r);
+    if (err) {
+        log_info("record of an instance is of no use any more", "instance", "%" PRIu64, id, "cause",
+                 "%s", err);
+        remove_files(f, id);
+        return;
+    }
+    struct instance *i = instance_of(f, id, &r);
+    bool alive = set_address(i, r.address) && proc_find(i->leader, i->leader_started, &proc);
+    if (!alive) {
+        log_warn("instance ended while there was no master", "service", "%s", i->svc->name,
+                 "instance", "%" PRIu64, id, "pid", "%d", (int)i->leader);
+        instance_adopt_remains(i);
+        return;
+    }
+    instance_adopt(i, &proc, (enum inst_state)r.state);
+}
+
+/* ---- generations ---- */
+
+static bool counts(const struct instance *i)
+{
+    return i->adopted && i->goal == GOAL_RUN;
+}
+
+/*
+ * What runs is the definition of the newest one that is to stay. A configuration with another
+ * digest replaces it by the usual rules; so do older ones that a replacement was under way for.
+ */
+static void settle_service(struct service *svc)
+{
+    const struct instance *newest = NULL;
+    LIST_EACH (&svc->instances, l) {
+        const struct instance *i = container_of(l, struct instance, link);
+        bool wanted = svc->def && str_eq(str_of(i->digest), svc->def->digest);
+        if (counts(i) &&
+            (wanted || !newest || !svc->def || !str_eq(str_of(newest->digest), svc->def->digest)))
+            newest = i;
+    }
+    svc->digest[0] = '\0'; /* nothing that is to stay: the service starts as if it were new */
+    if (!newest)
+        return;
+    struct out o = out_on(svc->digest, sizeof(svc->digest) - 1);
+    out_str(&o, str_sub(str_of(newest->digest), 0, sizeof(svc->digest) - 1));
+    svc->digest[o.n] = '\0';
+    svc->gen++;
+    svc->tried = true;
+    LIST_EACH (&svc->instances, l) {
+        struct instance *i = container_of(l, struct instance, link);
+        if (counts(i) && str_eq(str_of(i->digest), str_of(svc->digest)))
+            i->gen = svc->gen;
+    }
+}
+
+void supervisor_adopt(struct supervisor *s, struct conf *c)
+{
+    struct found f = {.sup = s, .arena = arena_new(4096)};
+    const char *err = record_folder(f.arena, s->runtime, &f.folder);
+    ASSERT(list_empty(&s->services) && !s->conf);
+    s->conf = conf_ref(c);
+    f.boot = record_boot_id(f.arena);
+    if (err)
+        log_error("records of instances cannot be read", "cause", "%s", err);
+    else
+        list_folder(&f);
+    for (size_t k = 0; k < f.n; k++) {
+        adopt_one(&f, f.ids[k]);
+        s->last_id = MAX(s->last_id, f.ids[k]);
+    }
+    LIST_EACH_SAFE (&s->services, l)
+        settle_service(container_of(l, struct service, link));
+    free(f.ids);
+    arena_free(&f.arena);
+}
+
+void supervisor_skip_ids(struct supervisor *s, uint64_t last)
+{
+    s->last_id = MAX(s->last_id, last);
+}
