@@ -89,6 +89,7 @@ FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard tests/bench/*.c)
 HEADERS   := $(wildcard base/*.h conf/*.h acme/*.h channels/*.h proxy/*.h tests/*/*.h)
 ALL_C     := $(SOURCES) $(DEMO_SRC) $(wildcard tests/*/*.c)
+UNITS_SYSTEMD := headgate.service headgate-user.service
 MAN       := $(patsubst man/%,$(BUILD)/man/%,$(wildcard man/*.8) $(patsubst %.in,%,$(wildcard man/*.5.in)))
 
 OBJ       := $(BUILD)/obj
@@ -240,11 +241,17 @@ install: all man ## into DESTDIR and PREFIX (/usr/local)
 	$(Q)for page in $(MAN); do \
 	    install -Dm644 "$$page" "$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
 	$(Q)install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/headgate/examples conf/example.yaml
+	$(Q)for unit in $(UNITS_SYSTEMD); do \
+	    install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
+	    sed 's,/usr/local/bin/,$(PREFIX)/bin/,' "conf/$$unit" > "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit"; done
+	$(Q)install -Dm644 conf/headgate.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/headgate.conf
 	$(Q)install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/headgate README.md
 
 uninstall: ## what install put there; configuration and state stay
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/bin/headgate
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/share/man/man8/headgate.8 $(DESTDIR)$(PREFIX)/share/man/man5/headgate.yaml.5
+	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(UNITS_SYSTEMD)) \
+	    $(DESTDIR)$(PREFIX)/lib/sysusers.d/headgate.conf
 	$(Q)rm -rf $(DESTDIR)$(PREFIX)/share/doc/headgate
 
 clean: ## everything that was built, the demo's state too

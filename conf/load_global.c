@@ -5,10 +5,21 @@
 #include "base/file.h"
 #include "conf/load.h"
 
-/* $XDG_…/headgate, for who is not root. */
-static struct str xdg_state(struct load *l)
+/* The first folder that systemd made for the unit (StateDirectory=, RuntimeDirectory=). */
+static bool unit_folder(struct load *l, const char *name, struct str *dir)
+{
+    if (!source_env(l->src, name, dir) || !dir->n || dir->p[0] != '/')
+        return false;
+    *dir = str_sub(*dir, 0, str_chr(*dir, ':'));
+    return true;
+}
+
+/* Where a user's headgate keeps its state: the unit's folder, else $XDG_…/headgate. */
+static struct str user_state(struct load *l)
 {
     struct str dir;
+    if (unit_folder(l, "STATE_DIRECTORY", &dir))
+        return arena_str(l->a, dir);
     if (source_env(l->src, "XDG_STATE_HOME", &dir) && dir.n && dir.p[0] == '/')
         return arena_fmt(l->a, STR_FMT "/headgate", STR_ARG(dir));
     if (source_env(l->src, "HOME", &dir) && dir.n && dir.p[0] == '/')
@@ -16,14 +27,23 @@ static struct str xdg_state(struct load *l)
     return STR_NULL;
 }
 
+static struct str user_runtime(struct load *l)
+{
+    struct str dir;
+    if (unit_folder(l, "RUNTIME_DIRECTORY", &dir))
+        return arena_str(l->a, dir);
+    if (source_env(l->src, "XDG_RUNTIME_DIR", &dir) && dir.n && dir.p[0] == '/')
+        return arena_fmt(l->a, STR_FMT "/headgate", STR_ARG(dir));
+    return arena_fmt(l->a, STR_FMT "/run", STR_ARG(l->c->state));
+}
+
 static void load_folders(struct load *l, bool root)
 {
     struct conf *c = l->c;
-    struct str dir;
     if (root || is_written(l->root, "state")) {
         c->state = get_path(l, NULL, l->root, G_ROOT, "state");
     } else {
-        c->state = xdg_state(l);
+        c->state = user_state(l);
         if (!c->state.p) {
             unsigned id = diags_add(l->d, "E065", (struct diag_place){.file = source_file(l->src)},
                                     "no place for headgate's state");
@@ -34,10 +54,8 @@ static void load_folders(struct load *l, bool root)
     }
     if (root || is_written(l->root, "runtime"))
         c->runtime = get_path(l, NULL, l->root, G_ROOT, "runtime");
-    else if (source_env(l->src, "XDG_RUNTIME_DIR", &dir) && dir.n && dir.p[0] == '/')
-        c->runtime = arena_fmt(l->a, STR_FMT "/headgate", STR_ARG(dir));
     else
-        c->runtime = arena_fmt(l->a, STR_FMT "/run", STR_ARG(c->state));
+        c->runtime = user_runtime(l);
 }
 
 static void load_user(struct load *l, bool root)

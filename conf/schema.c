@@ -65,9 +65,10 @@ const struct schema_key schema_keys[] = {
       "More files, read as if they were part of this one; globs allowed.")
     K(G_ROOT, "state", T_PATH, ONE, 0, "/var/lib/headgate",
       "What headgate keeps: certificates, keys, releases, data of services. Not root: "
-      "$XDG_STATE_HOME/headgate.")
+      "$STATE_DIRECTORY of a systemd unit, else $XDG_STATE_HOME/headgate.")
     K(G_ROOT, "runtime", T_PATH, ONE, 0, "/run/headgate",
-      "Sockets of this run. Not root: $XDG_RUNTIME_DIR/headgate.")
+      "Sockets of this run. Not root: $RUNTIME_DIRECTORY of a systemd unit, else "
+      "$XDG_RUNTIME_DIR/headgate.")
     K(G_ROOT, "user", T_STRING, ONE, 0, "headgate",
       "Account of the workers and the agent, when started as root.")
     K(G_ROOT, "service_uids", T_UIDS, ONE, 0, "61184-65519",

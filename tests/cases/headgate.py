@@ -241,6 +241,9 @@ class Headgate:
         self.text = text
         return self
 
+    def command(self, *args):
+        return self.t.as_user([*self.wrap, self.t.program, "run", "--config", self.file, *args])
+
     def spawn(self, *args):
         """Starts `headgate run` and does not wait."""
         self.notify_path = tempfile.mktemp(prefix="notify-", dir=self.dir)
@@ -252,8 +255,7 @@ class Headgate:
         env.update(self.env or {})
         self.log_path = os.path.join(self.dir, "log")
         out = self.stdout if self.stdout is not None else open(self.log_path, "ab")
-        cmd = self.t.as_user([*self.wrap, self.t.program, "run", "--config", self.file, *args])
-        self.proc = subprocess.Popen(cmd, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.dir,
+        self.proc = subprocess.Popen(self.command(*args), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=self.dir,
                                      pass_fds=self.pass_fds)
         if self.stdout is None:
             out.close()
