@@ -17,6 +17,7 @@ enum conf_listen_kind { CONF_LISTEN_HTTP = 1, CONF_LISTEN_HTTPS = 2 };
 enum conf_https { CONF_HTTPS_REDIRECT, CONF_HTTPS_BOTH, CONF_HTTPS_ONLY };
 enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
 enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };
+enum conf_protocol { CONF_HTTP1, CONF_H2C, CONF_GRPC };
 enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX };
 enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP };
 enum conf_coding { CONF_BR, CONF_ZSTD, CONF_GZIP };
@@ -65,11 +66,12 @@ struct conf_tls {
 };
 
 struct conf_service {
-    unsigned index;        /* in conf.services */
-    struct str name;       /* "beta/api": unique, the identity across configs */
-    struct str short_name; /* "api" */
-    struct str site;       /* "beta" */
-    struct str digest;     /* of everything that makes a running instance differ: hex */
+    unsigned index;              /* in conf.services */
+    struct str name;             /* "beta/api": unique, the identity across configs */
+    struct str short_name;       /* "api" */
+    struct str site;             /* "beta" */
+    enum conf_protocol protocol; /* of its requests; WebSocket goes as HTTP/1.1 all the same */
+    struct str digest;           /* of everything that makes a running instance differ: hex */
     struct diag_place place;
 
     /* run: */

@@ -277,6 +277,11 @@ static struct str digest_of(struct load *l, const struct conf_service *s)
 
 /* ---- all ---- */
 
+static enum conf_protocol protocol_of(struct str word)
+{
+    return str_eq(word, STR("grpc")) ? CONF_GRPC : str_eq(word, STR("h2c")) ? CONF_H2C : CONF_HTTP1;
+}
+
 static void load_service(struct load *l, const struct scope *site_scope, const struct member *m,
                          struct conf_site *site)
 {
@@ -294,7 +299,7 @@ static void load_service(struct load *l, const struct scope *site_scope, const s
     struct scope sc = *site_scope;
     sc.service = s->short_name;
     sc.data = arena_fmt(l->a, STR_FMT "/data/" STR_FMT, STR_ARG(c->state), STR_ARG(s->name));
-    get_text(l, &sc, map, G_SERVICE, "protocol");
+    s->protocol = protocol_of(get_text(l, &sc, map, G_SERVICE, "protocol"));
     get_text(l, &sc, map, G_SERVICE, "strategy");
     const struct member *run = node_member(map, STR("run")), *url = node_member(map, STR("url"));
     if (run && url) {

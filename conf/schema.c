@@ -345,7 +345,8 @@ const struct schema_key schema_keys[] = {
     K(G_SERVICE, "url", T_URL, ONE_OR_LIST, S_WHOLE, NULL,
       "http://127.0.0.1:9001, unix:/run/x.sock, or a list: a backend that runs by itself.")
     K(G_SERVICE, "protocol", T_ENUM, ONE, 0, "http1",
-      "What the backend speaks.", .values = "http1", .later = "h2c|grpc")
+      "What the backend speaks: HTTP/1.1, or HTTP/2 without asking first (h2c; grpc is the same for "
+      "gRPC servers).", .values = "http1|h2c|grpc")
     K(G_SERVICE, "listen", T_SERVICE_LISTEN, ONE, S_RUN, "tcp",
       "What $listen is: tcp (127.0.0.1:PORT), unix (unix:/path), or a fixed 127.0.0.1:5556.",
       .values = "tcp|unix", .later = "fd")

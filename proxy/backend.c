@@ -78,6 +78,21 @@ struct backend_instance *backend_choose(struct backend_service *s)
     return best;
 }
 
+bool backend_met_itself(const struct backend_instance *i, int fd)
+{
+    struct sockaddr_storage own = {0};
+    socklen_t len = sizeof(own);
+    return i->addr.ss_family != AF_UNIX && getsockname(fd, (struct sockaddr *)&own, &len) == 0 &&
+           len == i->addr_len && memcmp(&own, &i->addr, len) == 0;
+}
+
+/* It takes no new requests. */
+static void connections_leave(struct backend_instance *i)
+{
+    exchange_h1_leave(i);
+    exchange_h2_leave(i);
+}
+
 static void tell_when_idle(struct backend_instance *i)
 {
     if (i->state == INSTANCE_DRAINING && !i->busy && !i->gone && on_idle)
@@ -221,6 +236,7 @@ static struct backend_instance *instance_new(uint64_t id, struct str service, st
     snprintf(i->id_text, sizeof(i->id_text), "%llu", (unsigned long long)id);
     i->service = backend_service(service);
     list_init(&i->idle);
+    list_init(&i->shared);
     if (!addr_parse(i, i->text)) {
         log_error("instance with an address that cannot be read", "address", "%s", copy);
         free(i);
@@ -245,7 +261,7 @@ void backend_on_instance(const struct msg_instance *m, struct str tail)
     if (i->state == INSTANCE_READY)
         waiters_serve(i->service);
     else
-        exchange_h1_leave(i);
+        connections_leave(i);
     tell_when_idle(i);
 }
 
@@ -257,6 +273,6 @@ void backend_on_gone(const struct msg_instance_gone *m)
     i->gone = true;
     i->state = INSTANCE_DRAINING;
     list_remove(&i->link);
-    exchange_h1_leave(i);
+    connections_leave(i);
     backend_unref(&i);
 }

@@ -34,7 +34,9 @@ struct backend_instance {
     unsigned busy;          /* requests on it now */
     struct list idle;       /* kept connections, last used first */
     unsigned n_idle;
-    struct str text; /* address as told */
+    struct list shared; /* connections that take many requests at a time (HTTP/2) */
+    uint32_t streams;   /* … as many as it said last; 0: nothing yet */
+    struct str text;    /* address as told */
     struct sockaddr_storage addr;
     socklen_t addr_len;
     char id_text[24];
@@ -60,6 +62,12 @@ void backend_wait_cancel(struct backend_waiter *w);
 void backend_suspect(struct backend_instance *i);
 struct backend_instance *backend_ref(struct backend_instance *i);
 void backend_unref(struct backend_instance **i);
+
+/*
+ * A connect to a port of the dynamic range where nobody listens may meet itself (both ends the same
+ * socket) when the kernel picks that very port: then there is no backend.
+ */
+bool backend_met_itself(const struct backend_instance *i, int fd);
 
 /* A request on it is over; tells when a draining one has none left. */
 void backend_request_over(struct backend_instance *i);

@@ -1,8 +1,8 @@
 /*
  * exchange.h - one request to a backend and its answer, whatever the two speak: head and body out,
  * head and body in. Knows no client: who exchanges gives the callbacks. The protocols are constant
- * tables, as towards clients (exchange_h1.c). What a connection does between exchanges is theirs
- * alone.
+ * tables, as towards clients: exchange_h1.c has a connection to itself for each exchange,
+ * exchange_h2.c shares one among many. What a connection does between exchanges is theirs alone.
  */
 #ifndef HG_EXCHANGE_H
 #define HG_EXCHANGE_H
@@ -13,6 +13,8 @@
 #define EXCHANGE_LENGTH_UNKNOWN UINT64_MAX
 
 struct exchange;
+
+enum exchange_protocol { EXCHANGE_H1, EXCHANGE_H2 };
 
 /* A request as it goes out. Everything is borrowed and must live as long as the exchange's arena.
  */
@@ -97,13 +99,16 @@ struct exchange_start {
 
 /* The protocols' own; none of them calls back from inside. */
 struct exchange *exchange_h1_start(const struct exchange_start *s);
+struct exchange *exchange_h2_start(const struct exchange_start *s);
 /* The instance takes no new requests: what is kept to it goes, what is under way ends in order. */
 void exchange_h1_leave(struct backend_instance *i);
+void exchange_h2_leave(struct backend_instance *i);
 
 /* On a connection that is there, or a new one. Errors come by on_error, never from inside this. */
-static inline struct exchange *exchange_start(const struct exchange_start *s)
+static inline struct exchange *exchange_start(enum exchange_protocol p,
+                                              const struct exchange_start *s)
 {
-    return exchange_h1_start(s);
+    return p == EXCHANGE_H2 ? exchange_h2_start(s) : exchange_h1_start(s);
 }
 /* Once, first. NULL, or why this request cannot be sent: then abort it. */
 static inline const char *exchange_write_head(struct exchange *x, const struct exchange_request *r)
@@ -154,6 +159,9 @@ static inline void exchange_abort(struct exchange **xp)
         x->codec->abort(x);
 }
 
+/* Errors that code acts on; the resets are those of HTTP/2 (RFC 9113 7). */
+extern const char exchange_err_head_too_large[];
+extern const char exchange_err_reset[], exchange_err_cancelled[], exchange_err_calm[];
 extern const char exchange_err_connect_timeout[], exchange_err_response_timeout[],
     exchange_err_gap_timeout[];
 bool exchange_timed_out(const char *err); /* is it one of the timeouts? */

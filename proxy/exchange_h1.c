@@ -17,6 +17,7 @@
 
 #define HEAD_MAX (128 * 1024) /* of a request: what clients may send and what we add */
 
+const char exchange_err_head_too_large[] = "the request's head is too large for the backend";
 const char exchange_err_connect_timeout[] = "connecting to the backend timed out";
 const char exchange_err_response_timeout[] = "the backend did not answer in time";
 const char exchange_err_gap_timeout[] = "the backend stopped in the middle of its answer";
@@ -273,7 +274,7 @@ static const char *h1_write_head(struct exchange *e, const struct exchange_reque
     framing(&o, x, r->length);
     out_lit(&o, "\r\n");
     if (o.over)
-        return "the request's head is too large for the backend";
+        return exchange_err_head_too_large;
     io_write(&x->io, o.p, o.n);
     return NULL;
 }
@@ -556,24 +557,10 @@ static void on_head_bytes(struct h1_exchange *x, struct slice s)
 
 /* ---- what the socket says ---- */
 
-/*
- * A connect to a port of the dynamic range where nobody listens may meet itself (both ends the same
- * socket) when the kernel picks that very port: then there is no backend.
- */
-static bool met_itself(const struct h1_exchange *x)
-{
-    struct sockaddr_storage own = {0};
-    socklen_t len = sizeof(own);
-    const struct backend_instance *i = x->e.instance;
-    return i->addr.ss_family != AF_UNIX &&
-           getsockname(x->io.fd, (struct sockaddr *)&own, &len) == 0 && len == i->addr_len &&
-           memcmp(&own, &i->addr, len) == 0;
-}
-
 static void on_open(struct io *io)
 {
     struct h1_exchange *x = of(io);
-    if (met_itself(x))
+    if (backend_met_itself(x->e.instance, io->fd))
         fail(x, err_refused);
     else
         state_set(x, EX_HEAD);

@@ -127,15 +127,6 @@ static void cookie_crumb(struct h2_stream *s, struct str value)
     s->cookies.n = o.n;
 }
 
-/* nghttp2 lets some control bytes through that other readers would stumble over. */
-static bool value_clean(struct str v)
-{
-    for (size_t i = 0; i < v.n; i++)
-        if ((unsigned char)v.p[i] < 0x20 ? v.p[i] != '\t' : v.p[i] == 0x7f)
-            return false;
-    return true;
-}
-
 static void plain_field(struct h2_stream *s, struct fields *to, struct str name, struct str value)
 {
     struct req *r = s->req;
@@ -176,7 +167,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
         refuse(s, 431, "the head is larger than limits.header or limits.headers");
         return 0;
     }
-    if (!value_clean(v))
+    if (!http_value_clean(v))
         refuse(s, 400, "a control byte in a field value");
     else if (is_trailer(frame)) {
         struct field f = {.name = n, .value = v, .token = (uint16_t)field_token_of(n)};

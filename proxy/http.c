@@ -306,3 +306,13 @@ bool http_status_bodyless(unsigned status)
 {
     return status < 200 || status == 204 || status == 304;
 }
+
+bool http_value_clean(struct str value)
+{
+    for (size_t i = 0; i < value.n; i++) {
+        unsigned char c = (unsigned char)value.p[i];
+        if (c < 0x20 ? c != '\t' : c == 0x7f)
+            return false;
+    }
+    return true;
+}

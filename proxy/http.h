@@ -106,6 +106,8 @@ void fields_add_token(struct arena *a, struct fields *f, enum field_token t, str
 void fields_remove(struct fields *f, struct str name);
 /* First field with the token, or NULL. */
 const struct field *fields_get(const struct fields *f, enum field_token t);
+/* No control bytes but tabs. nghttp2 lets some through that other readers would stumble over. */
+bool http_value_clean(struct str value);
 bool http_is_tchar(unsigned char c); /* RFC 9110 5.6.2 */
 /* The byte in lower case when it is a tchar, 0 for every other byte: check and fold in one step. */
 extern const unsigned char http_tchar_lower[256];

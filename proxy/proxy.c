@@ -11,6 +11,9 @@
 #define QUEUE_HIGH \
     (64 * 1024) /* request body waiting for the backend before the client is paused */
 
+#define HELD_MAX     (64 * 1024) /* of a body, to be sent again */
+#define REFUSALS_MAX 3
+
 enum proxy_state {
     PROXY_WAITING,  /* for a ready instance */
     PROXY_SENDING,  /* an exchange is under way, no answer yet */
@@ -23,8 +26,11 @@ struct proxy {
     enum proxy_state state;
     struct backend_waiter waiter;
     struct exchange *x;
-    bool retried;        /* a stale kept connection was replaced once */
-    bool body_sent;      /* body bytes went to a backend: nothing can be sent again */
+    bool retried;       /* a stale kept connection was replaced once */
+    bool body_sent;     /* body bytes went to a backend and are not held: no second try */
+    struct sliceq held; /* what went out of the body, while an h2 backend may still refuse it */
+    const struct fields *trailers;
+    unsigned refusals;   /* of backends that did not look at it */
     uint64_t wait_until; /* ms */
 };
 
@@ -35,6 +41,12 @@ static void proxy_over(struct proxy *p)
     p->state = PROXY_OVER;
     backend_wait_cancel(&p->waiter);
     exchange_abort(&p->x);
+    sliceq_fini(&p->held);
+}
+
+static enum exchange_protocol protocol_of(const struct proxy *p)
+{
+    return p->req->route->service->protocol == CONF_HTTP1 ? EXCHANGE_H1 : EXCHANGE_H2;
 }
 
 /* ---- the request's head ---- */
@@ -98,6 +110,20 @@ static struct str path_of(const struct req *r)
     return r->route->strip_prefix ? arena_fmt(r->arena, "/" STR_FMT, STR_ARG(r->rest)) : r->path;
 }
 
+/* A second try: what the first one was sent of the body. */
+static void write_held(struct proxy *p)
+{
+    struct sliceq again = p->held;
+    p->held = (struct sliceq){0};
+    while (again.bytes) {
+        struct slice piece = sliceq_first(&again);
+        exchange_write_body(p->x, piece);
+        sliceq_push(&p->held, piece);
+        sliceq_consume(&again, piece.n);
+    }
+    sliceq_fini(&again);
+}
+
 static void write_head(struct proxy *p)
 {
     struct req *r = p->req;
@@ -109,6 +135,8 @@ static void write_head(struct proxy *p)
     }
     forwarded(r, &fields);
     field_rules_apply(&r->route->backend_fields, true, r->arena, &fields);
+    if (protocol_of(p) == EXCHANGE_H2)
+        add(r, &fields, "te", STR("trailers")); /* we pass them on, whatever the client said */
     struct exchange_request request = {.method = r->method_text,
                                        .scheme = r->scheme,
                                        .authority = r->authority,
@@ -117,10 +145,13 @@ static void write_head(struct proxy *p)
                                        .fields = &fields,
                                        .length = r->body_length};
     const char *err = exchange_write_head(p->x, &request);
-    if (err)
+    if (err) {
         req_fail(r, 431, err);
-    else if (r->body_ended)
-        exchange_write_end(p->x, NULL);
+        return;
+    }
+    write_held(p);
+    if (r->body_ended)
+        exchange_write_end(p->x, p->trailers);
     else if (exchange_connecting(p->x))
         exchange_want_sent(p->x); /* while nobody takes it, the body stays where it is */
     else
@@ -142,7 +173,7 @@ static void start_exchange(struct proxy *p, struct backend_instance *i)
         .ops = &ops,
         .owner = p};
     p->state = PROXY_SENDING;
-    p->x = exchange_start(&start);
+    p->x = exchange_start(protocol_of(p), &start);
     r->instance = i->text;
     write_head(p);
 }
@@ -179,12 +210,24 @@ static void on_start(struct req *r)
 
 /* ---- the request's body ---- */
 
+/* Until its answer comes an h2 backend may say that it did not look at the request. */
+static void hold(struct proxy *p, struct slice data)
+{
+    if (!p->body_sent && protocol_of(p) == EXCHANGE_H2 && p->state == PROXY_SENDING &&
+        p->held.bytes + data.n <= HELD_MAX) {
+        sliceq_copy(&p->held, data.p, data.n);
+        return;
+    }
+    p->body_sent = true;
+    sliceq_fini(&p->held);
+}
+
 static void on_body(struct req *r, struct slice data)
 {
     struct proxy *p = r->handler_state;
     if (!p->x)
         return;
-    p->body_sent = true;
+    hold(p, data);
     exchange_write_body(p->x, data);
     if (exchange_queued(p->x) > QUEUE_HIGH) {
         req_want_body(r, false);
@@ -195,6 +238,7 @@ static void on_body(struct req *r, struct slice data)
 static void on_body_end(struct req *r, const struct fields *trailers)
 {
     struct proxy *p = r->handler_state;
+    p->trailers = trailers;
     if (p->x)
         exchange_write_end(p->x, trailers);
 }
@@ -221,6 +265,7 @@ static void on_head(struct exchange *x, struct exchange_head *h)
     if (r->method == METHOD_HEAD && length && !str_u64(length->value, &r->answer.length))
         r->answer.length = REQ_LENGTH_UNKNOWN;
     p->state = PROXY_ANSWERED;
+    sliceq_fini(&p->held);
     /* What has no body ends with on_body: there the connection was given back already. */
     if (h->no_body)
         return;
@@ -245,8 +290,12 @@ static void on_answer_body(struct exchange *x, const struct slice *v, unsigned n
 static void on_answer_end(struct exchange *x, const struct fields *trailers)
 {
     struct proxy *p = x->owner;
+    struct req *r = p->req;
+    /* Those of the exchange go with it, while the codec may need them for longer. */
+    struct fields *own = arena_znew(r->arena, struct fields);
+    *own = *trailers;
     p->x = NULL;
-    req_send_trailers(p->req, trailers);
+    req_send_trailers(r, own);
 }
 
 static void on_proceed(struct req *r)
@@ -265,6 +314,13 @@ static bool may_replace(const struct proxy *p, const struct exchange *x, enum ex
 {
     return how == EXCHANGE_STALE && !p->retried && !p->body_sent &&
            (exchange_unsent(x) || http_method_idempotent(p->req->method));
+}
+
+/* What a backend says that it has not looked at may go out again, whatever it is (RFC 9113 8.7). */
+static bool may_repeat(struct proxy *p, enum exchange_failure how)
+{
+    return how == EXCHANGE_UNPROCESSED && !p->body_sent && p->refusals++ < REFUSALS_MAX &&
+           p->wait_until > loop_now_ms();
 }
 
 /*
@@ -295,6 +351,9 @@ static void on_exchange_error(struct exchange *x, const char *err, enum exchange
     p->x = NULL;
     if (p->state == PROXY_SENDING && may_replace(p, x, how)) {
         p->retried = true;
+        stats_inc(backend_retries);
+        try_again(p);
+    } else if (p->state == PROXY_SENDING && may_repeat(p, how)) {
         stats_inc(backend_retries);
         try_again(p);
     } else if (p->state == PROXY_SENDING && !timed_out && may_go_elsewhere(p, x)) {
