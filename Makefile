@@ -34,7 +34,7 @@ say = @printf '  %-5s %s\n' '$(1)' '$(2)'
 
 # ---- flags --------------------------------------------------------------------------------------
 
-PKGS      := libevent_core openssl libnghttp2 yaml-0.1 jansson libseccomp
+PKGS      := libevent_core openssl libnghttp2 yaml-0.1 jansson libseccomp libbrotlienc libzstd zlib
 DEMO_PKGS := libevent_core libevent_extra
 
 # pkg-config is asked once, when the first rule needs it: a fresh machine has none yet, and
@@ -43,7 +43,7 @@ once = $(eval $(1) := $(shell $(2)))$($(1))
 pkg_cflags  = $(call once,pkg_cflags,pkg-config --cflags $(PKGS))
 pkg_libs    = $(call once,pkg_libs,pkg-config --libs $(PKGS))
 demo_libs   = $(call once,demo_libs,pkg-config --libs $(DEMO_PKGS))
-cmocka_libs = $(call once,cmocka_libs,pkg-config --libs cmocka)
+cmocka_libs = $(call once,cmocka_libs,pkg-config --libs cmocka libbrotlidec)
 
 WERROR   ?= -Werror
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wstrict-prototypes -Wformat-security $(WERROR)

@@ -175,6 +175,8 @@ static void answer_bytes(struct req *r, const struct files_range *range, bool pa
         req_answer(r, true);
         return;
     }
+    if (!part && e->content)
+        r->answer.file = f->entry;
     req_answer(r, false);
     if (!r->send_pending)
         files_proceed(r);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "proxy/encoder.h"
 #include "proxy/mime.h"
 
 #define FRESH_MS 1000 /* a look is believed that long */
@@ -28,7 +29,6 @@
 struct kept {
     struct files_entry entry;
     unsigned refs;
-    bool cached;
     struct kept *next; /* in its bucket */
     struct list lru;
     uint64_t hash;
@@ -80,6 +80,8 @@ static void kept_free(struct kept *k)
     if (k->entry.fd >= 0)
         close(k->entry.fd);
     slab_unref(k->entry.content);
+    for (unsigned i = 0; i < FILES_CODINGS; i++)
+        slab_unref(k->entry.coded[i]);
     free(k);
 }
 
@@ -102,6 +104,14 @@ void files_entry_unref(struct files_entry **e)
 
 /* ---- the table ---- */
 
+static size_t bytes_of(const struct kept *k)
+{
+    size_t n = k->entry.content ? (size_t)k->entry.size : 0;
+    for (unsigned i = 0; i < FILES_CODINGS; i++)
+        n += k->entry.coded[i] ? k->entry.coded[i]->used : 0;
+    return n;
+}
+
 static void cache_remove(struct kept *k)
 {
     struct kept **at = &cache.buckets[k->hash % BUCKETS];
@@ -111,9 +121,16 @@ static void cache_remove(struct kept *k)
     list_remove(&k->lru);
     cache.count--;
     cache.fds -= k->entry.fd >= 0;
-    cache.bytes -= k->entry.content ? k->entry.size : 0;
+    cache.bytes -= bytes_of(k);
     struct files_entry *e = &k->entry;
     files_entry_unref(&e);
+}
+
+static void cache_shrink(void)
+{
+    while (cache.count > FILES_CACHE_ENTRIES || cache.fds > FILES_CACHE_FDS ||
+           cache.bytes > FILES_CACHE_BYTES)
+        cache_remove(container_of(cache.lru.prev, struct kept, lru));
 }
 
 static void on_sweep(struct deadline *d)
@@ -136,10 +153,8 @@ static void cache_insert(struct kept *k)
     k->refs++;
     cache.count++;
     cache.fds += k->entry.fd >= 0;
-    cache.bytes += k->entry.content ? k->entry.size : 0;
-    while (cache.count > FILES_CACHE_ENTRIES || cache.fds > FILES_CACHE_FDS ||
-           cache.bytes > FILES_CACHE_BYTES)
-        cache_remove(container_of(cache.lru.prev, struct kept, lru));
+    cache.bytes += bytes_of(k);
+    cache_shrink();
     if (!deadline_is_set(&cache.sweep))
         deadline_set(&cache.sweep, SWEEP_MS, on_sweep);
 }
@@ -349,4 +364,50 @@ enum files_found files_cache_open(int root_fd, uint64_t generation, unsigned roo
     cache_insert(k);
     *out = &k->entry;
     return FILES_FOUND;
+}
+
+/* ---- the content compressed ---- */
+
+struct collect {
+    struct slab *into;
+    bool full; /* it became no smaller */
+};
+
+static void on_coded(void *arg, struct slab *s)
+{
+    struct collect *c = arg;
+    c->full = c->full || s->used > c->into->cap - c->into->used;
+    if (!c->full) {
+        memcpy(c->into->data + c->into->used, s->data, s->used);
+        c->into->used += s->used;
+    }
+    slab_unref(s);
+}
+
+struct slab *files_entry_coded(struct files_entry *e, enum conf_coding coding)
+{
+    struct kept *k = kept_of(e);
+    if (e->tried[coding] || !e->content)
+        return e->coded[coding];
+    const size_t size = (size_t)e->size;
+    struct encoder *encoder = encoder_new(coding, ENCODER_ONCE, size, ENCODERS_MAX);
+    if (!encoder)
+        return NULL;
+    struct slab *room = slab_new(MAX(size, 1u));
+    struct collect c = {.into = room};
+    bool ok = encoder_run(encoder, e->content->data, size, ENCODER_END, on_coded, &c);
+    encoder_close(&encoder);
+    e->tried[coding] = true;
+    if (ok && !c.full && room->used < size) {
+        /* Only what it takes is kept. */
+        struct slab *s = e->coded[coding] = slab_new(MAX((size_t)room->used, 1u));
+        memcpy(s->data, room->data, room->used);
+        s->used = room->used;
+        if (list_linked(&k->lru)) {
+            cache.bytes += s->used;
+            cache_shrink();
+        }
+    }
+    slab_unref(room);
+    return e->coded[coding];
 }

@@ -7,6 +7,7 @@
 #define HG_FILES_CACHE_H
 
 #include "base/slab.h"
+#include "conf/conf.h"
 #include "proxy/files_cond.h"
 
 #define FILES_CONTENT_MAX   SLAB_LARGE /* a file up to this size is kept with its content */
@@ -14,13 +15,17 @@
 #define FILES_CACHE_FDS     256
 #define FILES_CACHE_BYTES   (16 * 1024 * 1024) /* of contents */
 
-/* Counted; never changes once it was handed out. */
+#define FILES_CODINGS       3 /* as many as enum conf_coding has */
+
+/* Counted; never changes once it was handed out, but for what is made of it on demand. */
 struct files_entry {
     uint64_t size;
     int64_t mtime;                        /* seconds since 1970 */
     struct slab *content;                 /* size bytes at data; NULL for a large file */
     int fd;                               /* a large file's; else -1. Owned by the entry */
     struct str type, etag, last_modified; /* live as long as the entry */
+    struct slab *coded[FILES_CODINGS];    /* the content compressed; see files_entry_coded */
+    bool tried[FILES_CODINGS];
 };
 
 enum files_found {
@@ -40,6 +45,11 @@ enum files_found {
 enum files_found files_cache_open(int root_fd, uint64_t generation, unsigned root, struct str name,
                                   struct files_entry **out);
 struct files_entry *files_entry_ref(struct files_entry *e);
+/*
+ * The content compressed, made when it is first asked for; the entry's own. NULL: compressing makes
+ * it no smaller, there is no content, or too many encoders are at work.
+ */
+struct slab *files_entry_coded(struct files_entry *e, enum conf_coding c);
 void files_entry_unref(struct files_entry **e); /* fine on NULL; sets *e to NULL */
 
 void files_cache_clear(void); /* lets go of everything kept */

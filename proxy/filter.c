@@ -5,6 +5,7 @@
 #include "proxy/filter.h"
 
 #include "base/loop.h"
+#include "proxy/compress.h"
 #include "proxy/req.h"
 
 struct filter_chain {
@@ -16,7 +17,7 @@ struct filter_chain {
 };
 
 /* From the handler outwards: an answer passes them in this order, a request in the other. */
-static const struct filter *const kinds[] = {NULL};
+static const struct filter *const kinds[] = {&compress_filter};
 
 static void unlink_use(struct filter_chain *c, struct filter_use *u)
 {
@@ -54,7 +55,7 @@ bool filters_begin(struct req *r)
 {
     /* The request's order, from the client's side. */
     for (size_t i = ARRAY_LEN(kinds); i-- > 0 && !req_over(r);)
-        if (kinds[i] && kinds[i]->wanted(r))
+        if (kinds[i]->wanted(r))
             filter_add(r, kinds[i]);
     return !req_over(r);
 }

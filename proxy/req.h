@@ -22,6 +22,7 @@
 
 struct req;
 struct client;
+struct files_entry;
 struct filter_chain;
 
 /* Towards the client; one constant table a protocol version. None of these frees the request. */
@@ -92,6 +93,8 @@ struct req {
         unsigned status;
         struct fields fields; /* end-to-end fields only; framing is the codec's */
         uint64_t length;      /* REQ_LENGTH_UNKNOWN: told by the end */
+        /* The body is this file's content, whole and in one send; during req_answer only. */
+        struct files_entry *file;
     } answer;
     uint64_t body_out;   /* answer body bytes so far */
     bool send_pending;   /* between a send and its proceed */
