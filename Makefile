@@ -204,9 +204,9 @@ fuzz: deps-test ## each fuzzer for FUZZ_SECONDS (600); new inputs stay in build/
 	$(Q)$(MAKE) fuzzers
 	$(Q)mk/fuzz $(BUILD) $(FUZZ_SECONDS)
 
-bench: deps-test ## CPU and system calls a request, beside nginx, haproxy, h2o and nghttpx
+bench: deps-test ## beside nginx, haproxy, h2o, nghttpx and caddy; ROWS=PATTERN picks rows
 	$(Q)$(MAKE) all benches
-	$(Q)BUILD=$(BUILD) exec tests/bench/run
+	$(Q)BUILD=$(BUILD) ROWS='$(ROWS)' exec tests/bench/run
 
 lint: deps-test ## format, sizes, include directions, forbidden calls, clang-tidy, man pages, scripts
 	$(Q)$(MAKE) all man
