@@ -21,7 +21,7 @@
 #include "base/file.h"
 
 /* Where a start failed, as the child tells it through the pipe that exec closes. */
-enum spawn_step { STEP_FDS, STEP_CWD, STEP_GROUPS, STEP_USER, STEP_PRIVS, STEP_EXEC };
+enum spawn_step { STEP_FDS, STEP_CWD, STEP_LIMIT, STEP_GROUPS, STEP_USER, STEP_PRIVS, STEP_EXEC };
 struct spawn_failure {
     int err;
     enum spawn_step step;
@@ -263,6 +263,44 @@ static void wait_for_go(int go[2])
         _exit(127);
 }
 
+/* The bounding set needs CAP_SETPCAP, so it goes first; without it there is nothing to bound. */
+static void drop_bounding(void)
+{
+    for (unsigned long cap = 0; cap < 64; cap++)
+        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
+            break;
+}
+
+static bool drop_capabilities(void)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[2];
+    memset(none, 0, sizeof(none));
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return syscall(SYS_capset, &head, none) == 0;
+}
+
+static bool set_limits(const struct proc_spec *s)
+{
+    struct rlimit files = {s->open_files, s->open_files};
+    if (s->open_files)
+        return setrlimit(RLIMIT_NOFILE, &files) == 0;
+    if (nofile_raised)
+        setrlimit(RLIMIT_NOFILE, &nofile_before);
+    return true;
+}
+
+static void write_pid(char *to)
+{
+    char digits[PROC_PID_TEXT];
+    unsigned n = 0;
+    for (pid_t pid = getpid(); pid; pid /= 10)
+        digits[n++] = (char)('0' + pid % 10);
+    while (n)
+        *to++ = digits[--n];
+    *to = '\0';
+}
+
 static void child_exec(const struct proc_spec *s, pid_t parent, int err_fd)
 {
     struct spawn_failure f = {.step = STEP_FDS};
@@ -270,8 +308,8 @@ static void child_exec(const struct proc_spec *s, pid_t parent, int err_fd)
     if (s->own_group)
         setsid();
     umask(022);
-    if (nofile_raised)
-        setrlimit(RLIMIT_NOFILE, &nofile_before);
+    if (s->pid_text)
+        write_pid(s->pid_text);
     int placed = place_fds(s, err_fd, &exec_fd);
     if (placed < 0)
         goto failed;
@@ -280,10 +318,17 @@ static void child_exec(const struct proc_spec *s, pid_t parent, int err_fd)
     f.step = STEP_CWD;
     if (chdir(s->cwd ? s->cwd : "/") < 0)
         goto failed;
+    f.step = STEP_LIMIT; /* while we may raise it, and after our own descriptors are in place */
+    if (!set_limits(s))
+        goto failed;
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (s->no_caps)
+        drop_bounding();
     if (!set_user(s->uid, s->gid, &f.step))
         goto failed;
     f.step = STEP_PRIVS;
+    if (s->no_caps && !drop_capabilities())
+        goto failed;
     if (s->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         goto failed;
     /* Only now: a change of user clears it. The parent may have died before it was set. */
@@ -312,6 +357,12 @@ static const char *failure_text(struct arena *a, const struct proc_spec *s,
         return arena_fmt(a, "cannot hand over descriptors: %s", why).p;
     case STEP_CWD:
         return file_error(a, f->err, "enter", s->cwd ? s->cwd : "/");
+    case STEP_LIMIT:
+        return arena_fmt(a,
+                         "cannot let it open %u files: %s; the limit of headgate itself "
+                         "(LimitNOFILE=) must be at least as high",
+                         s->open_files, why)
+            .p;
     case STEP_GROUPS:
     case STEP_USER:
         return arena_fmt(a, "cannot become uid %u, gid %u: %s", s->uid, s->gid, why).p;
@@ -407,30 +458,14 @@ void proc_raise_nofile(void)
 
 /* ---- privileges ---- */
 
-static const char *drop_capabilities(void)
-{
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2];
-    memset(none, 0, sizeof(none));
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (syscall(SYS_capset, &head, none) < 0)
-        return "cannot give up capabilities";
-    return NULL;
-}
-
 const char *proc_drop(uid_t uid, gid_t gid)
 {
     enum spawn_step step;
-    /* The bounding set needs CAP_SETPCAP, so it goes first; without it there is nothing to bound.
-     */
-    for (unsigned long cap = 0; cap < 64; cap++)
-        if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
-            break;
+    drop_bounding();
     if (!set_user(uid, gid, &step))
         return "cannot become the user that the configuration names";
-    const char *err = drop_capabilities();
-    if (err)
-        return err;
+    if (!drop_capabilities())
+        return "cannot give up capabilities";
     if (uid != (uid_t)-1 && uid != 0 && (setuid(0) == 0 || getuid() != uid || geteuid() != uid))
         return "could become root again: privileges were not given up";
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

@@ -25,7 +25,12 @@ struct proc_spec {
      * the parent dies before it returned, the program never runs. */
     void (*on_pid)(void *ctx, pid_t pid);
     void *ctx;
+    bool no_caps;        /* no capability, and none to be had again: bounding set and all */
+    unsigned open_files; /* RLIMIT_NOFILE, soft and hard; 0: as we were started */
+    char *pid_text; /* part of envp: the child writes its pid there (LISTEN_PID=); PROC_PID_TEXT
+                       bytes */
 };
+#define PROC_PID_TEXT 12
 
 struct proc {
     pid_t pid;

@@ -88,12 +88,22 @@ static const char *read_record(struct found *f, uint64_t id, struct record *r)
     return err;
 }
 
-static bool set_address(struct instance *i, struct str text)
+static bool set_address(struct instance *i, struct str text, struct conf_addr *addr)
 {
     struct value_error e;
     if (str_starts(text, STR("unix:")))
-        return value_unix(i->run, str_sub(text, 5, text.n), &i->addr, &e);
-    return value_addr(i->run, text, &i->addr, &e);
+        return value_unix(i->run, str_sub(text, 5, text.n), addr, &e);
+    return value_addr(i->run, text, addr, &e);
+}
+
+/* At the path that it knows: what it says from now on is heard. */
+static void listen_again(struct instance *i)
+{
+    const struct conf_service *def = i->svc->def;
+    const char *err = def && def->ready == CONF_READY_NOTIFY ? notify_open(i) : NULL;
+    if (err)
+        log_warn("what an instance says to its NOTIFY_SOCKET is not heard any more", "service",
+                 "%s", i->svc->name, "instance", "%" PRIu64, i->id, "cause", "%s", err);
 }
 
 static struct instance *instance_of(struct found *f, uint64_t id, const struct record *r)
@@ -132,13 +142,15 @@ static void adopt_one(struct found *f, uint64_t id)
         return;
     }
     struct instance *i = instance_of(f, id, &r);
-    bool alive = set_address(i, r.address) && proc_find(i->leader, i->leader_started, &proc);
+    bool alive = set_address(i, r.address, &i->addr) && set_address(i, r.asked, &i->asked) &&
+                 proc_find(i->leader, i->leader_started, &proc);
     if (!alive) {
         log_warn("instance ended while there was no master", "service", "%s", i->svc->name,
                  "instance", "%" PRIu64, id, "pid", "%d", (int)i->leader);
         instance_adopt_remains(i);
         return;
     }
+    listen_again(i);
     instance_adopt(i, &proc, (enum inst_state)r.state);
 }
 

@@ -16,7 +16,7 @@
 #include "channels/record.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#define OWN_ENV      8
+#define OWN_ENV      12
 
 static const char *make_cwd(struct instance *i)
 {
@@ -44,27 +44,61 @@ static void env_default(struct instance *i, char **env, unsigned *n, struct str 
         env[(*n)++] = (char *)(uintptr_t)arena_fmt(i->run, STR_FMT "=%s", STR_ARG(name), value).p;
 }
 
+static void env_add(struct instance *i, char **env, unsigned *n, const char *name,
+                    const char *value)
+{
+    env[(*n)++] = (char *)(uintptr_t)arena_fmt(i->run, "%s=%s", name, value).p;
+}
+
+/* Ours to set: the config's would be a lie, or would hide ours. */
+static bool env_reserved(const struct instance *i, struct str text)
+{
+    if (i->listen_fd >= 0 && str_starts(text, STR("LISTEN_")) &&
+        (str_starts(text, STR("LISTEN_FDS=")) || str_starts(text, STR("LISTEN_PID=")) ||
+         str_starts(text, STR("LISTEN_FDNAMES="))))
+        return true;
+    if (i->notify.open && str_starts(text, STR("NOTIFY_SOCKET=")))
+        return true;
+    return str_starts(text, STR("HEADGATE_INSTANCE=")) ||
+           str_starts(text, STR("HEADGATE_RUNTIME="));
+}
+
+/* sd_listen_fds(3): the pid is the child's to write. */
+static char *env_listen(struct instance *i, char **env, unsigned *n)
+{
+    static const char name[] = "LISTEN_PID=";
+    char *text = arena_zalloc(i->run, sizeof(name) + PROC_PID_TEXT);
+    memcpy(text, name, sizeof(name));
+    env[(*n)++] = text;
+    env_add(i, env, n, "LISTEN_FDS", "1");
+    env_add(i, env, n, "LISTEN_FDNAMES", arena_strz(i->run, i->svc->def->short_name));
+    return text + sizeof(name) - 1;
+}
+
 /*
  * A clean environment: nothing of headgate's own but PATH, where the service's program was found.
  * The marks come first and cannot be set by the config: orphans are told by them. The second one
- * tells those of another headgate on this machine apart.
+ * tells those of another headgate on this machine apart. *pid_text: where the child writes its pid,
+ * or NULL.
  */
-static char **make_env(struct instance *i, const struct conf_vars *vars)
+static char **make_env(struct instance *i, const struct conf_vars *vars, char **pid_text)
 {
     const struct conf_service *def = i->svc->def;
     char **env = arena_zarray(i->run, char *, def->n_env + OWN_ENV);
     unsigned n = 0;
     const char *path = getenv("PATH");
-    env[n++] = (char *)(uintptr_t)arena_fmt(i->run, "HEADGATE_INSTANCE=%s", i->name).p;
-    env[n++] = (char *)(uintptr_t)arena_fmt(i->run, "HEADGATE_RUNTIME=%s", i->svc->sup->runtime).p;
+    env_add(i, env, &n, "HEADGATE_INSTANCE", i->name);
+    env_add(i, env, &n, "HEADGATE_RUNTIME", i->svc->sup->runtime);
+    *pid_text = i->listen_fd >= 0 ? env_listen(i, env, &n) : NULL;
+    if (i->notify.open)
+        env_add(i, env, &n, "NOTIFY_SOCKET", i->notify.path);
     env_default(i, env, &n, STR("PATH"), path && *path ? path : DEFAULT_PATH);
     env_default(i, env, &n, STR("HOME"), def->cwd.n ? arena_strz(i->run, def->cwd) : "/");
     env_default(i, env, &n, STR("LANG"), "C.UTF-8");
     env_default(i, env, &n, STR("USER"), i->user.name);
     env_default(i, env, &n, STR("LOGNAME"), i->user.name);
     for (unsigned k = 0; k < def->n_env; k++) {
-        if (str_starts(def->env[k], STR("HEADGATE_INSTANCE=")) ||
-            str_starts(def->env[k], STR("HEADGATE_RUNTIME=")))
+        if (env_reserved(i, def->env[k]))
             continue;
         env[n++] = (char *)(uintptr_t)arena_strz(i->run, conf_expand(i->run, def->env[k], vars));
     }
@@ -88,6 +122,8 @@ static const char *prepare(struct instance *i)
         err = make_cwd(i);
     if (!err)
         err = address_choose(i);
+    if (!err && i->svc->def->ready == CONF_READY_NOTIFY)
+        err = notify_open(i);
     return err;
 }
 
@@ -163,7 +199,11 @@ const char *instance_spawn(struct instance *i)
             break;
         }
     }
-    struct conf_vars vars = {.listen = i->addr.text, .port = port, .instance = str_of(i->name)};
+    struct conf_vars vars = {.listen = i->addr.text,
+                             .port = port,
+                             .instance = str_of(i->name),
+                             .ports = i->ports,
+                             .n_ports = i->n_ports};
     int output[2], its_output[2];
     err = record_fifos_make(i, output, its_output);
     if (err)
@@ -172,7 +212,6 @@ const char *instance_spawn(struct instance *i)
         .path = arena_strz(i->run, conf_expand(i->run, def->program, &vars)),
         .exec_fd = -1,
         .argv = make_argv(i, &vars),
-        .envp = make_env(i, &vars),
         .cwd = def->cwd.n ? arena_strz(i->run, def->cwd) : NULL,
         .stdin_fd = -1,
         .stdout_fd = its_output[0],
@@ -183,7 +222,12 @@ const char *instance_spawn(struct instance *i)
         .no_new_privs = true,
         .on_pid = on_pid,
         .ctx = i,
+        .no_caps = true,
+        .open_files = def->open_files,
+        .keep_fds = &i->listen_fd,
+        .n_keep = i->listen_fd >= 0,
     };
+    spec.envp = make_env(i, &vars, &spec.pid_text);
     /* Opened while we still may: the folders above it can be closed to the service's user. */
     spec.exec_fd = open(spec.path, O_PATH | O_CLOEXEC);
     struct proc proc = {.pidfd = -1};
@@ -228,6 +272,7 @@ void instance_release(struct instance *i)
 {
     output_close(&i->out[0]);
     output_close(&i->out[1]);
+    notify_close(i);
     instance_unwatch(i);
     if (!i->url)
         record_drop(i);

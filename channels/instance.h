@@ -11,6 +11,7 @@
 #include "base/proc.h"
 #include "channels/output.h"
 #include "channels/ready.h"
+#include "channels/ready_notify.h"
 #include "channels/supervise.h"
 #include "channels/uids.h"
 
@@ -40,6 +41,8 @@ struct service {
     unsigned gen;                   /* grows when the running instances are to be replaced */
     bool tried;                     /* one was ready, or failed, since the service is known */
     struct list instances;          /* oldest first */
+    bool holding;                   /* handover: workers were told HOLD, the old one still runs */
+    struct deadline hold_limit;
 };
 
 enum inst_event {
@@ -50,6 +53,7 @@ enum inst_event {
     EV_RETIRE, /* not wanted any more, let requests end */
     EV_STOP,   /* not wanted any more, at once */
     EV_IDLE,   /* no worker has a request for it */
+    EV_LEAVES, /* it said STOPPING=1 */
     EV_CLEAN,  /* nothing of it runs any more */
     EV_COUNT
 };
@@ -81,10 +85,15 @@ struct instance {
     bool killed; /* SIGKILL was sent */
     int wait_status;
     struct output out[2];
-    struct conf_addr addr; /* text NUL-terminated */
-    uint16_t port;         /* chosen by us; 0: not */
-    const char *socket;    /* path to remove at the end, or NULL */
-    bool lost_port;        /* it ended because somebody else took the port */
+    struct conf_addr addr;   /* text NUL-terminated */
+    uint16_t port;           /* chosen by us; 0: not */
+    struct conf_port *ports; /* of `ports`, all with numbers; in run */
+    unsigned n_ports;
+    struct conf_addr asked; /* where looks go: its address, or the port that `ready` names */
+    int listen_fd;          /* listen: fd, or -1; kept from start to start */
+    struct ready_notify notify;
+    const char *socket; /* path to remove at the end, or NULL */
+    bool lost_port;     /* it ended because somebody else took the port */
 
     /* from the definition it was started with */
     const char *digest;
@@ -100,8 +109,8 @@ struct instance {
 
     /* restarts */
     unsigned starts, restarts, port_retries;
-    uint64_t backoff, next_start, ready_at; /* ms */
-    char last_exit[96], last_error[512];
+    uint64_t backoff, next_start, ready_at;         /* ms */
+    char last_exit[96], last_error[512], says[160]; /* says: its last STATUS= */
 };
 
 /* supervise.c */
@@ -137,10 +146,16 @@ void instance_share_socket(struct instance *i);
 /* address.c */
 /* Fills addr, port and socket; an error is a sentence in i->run. */
 const char *address_choose(struct instance *i) MUST_USE;
-/* The port chosen for it belongs to somebody else by now; remembers it. */
+/* A port chosen for it belongs to somebody else by now; remembers it. */
 bool address_lost(struct instance *i);
 
+/* ready_notify.c: what its processes say to NOTIFY_SOCKET; open until notify_close. */
+const char *notify_open(struct instance *i) MUST_USE;
+void notify_close(struct instance *i);
+
 /* orphans.c */
+/* Is this process, which may have ended already, of the instance? `uid`: as the kernel told it. */
+bool orphans_owns(const struct instance *i, pid_t pid, uid_t uid);
 /* Kills what `i` left behind; how many processes were still there. `by_uid`: i alone runs as its
  * user. */
 unsigned orphans_kill(const struct instance *i, bool by_uid);

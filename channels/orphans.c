@@ -154,6 +154,29 @@ static bool number_is_its_own(const struct seen_list *l, const struct instance *
     return !p || p->started == i->leader_started;
 }
 
+bool orphans_owns(const struct instance *i, pid_t pid, uid_t uid)
+{
+    uid_t its = i->user.uid == (uid_t)-1 ? geteuid() : i->user.uid;
+    struct seen_list l = {0};
+    if (uid != its)
+        return false;
+    if (i->user.exclusive || pid == i->leader)
+        return true;
+    /* It, or one above it. A process that is gone by now cannot be asked: then its user, who alone
+     * may write to the socket, has to do. */
+    bool known = false, own = false;
+    for (pid_t at = pid; at > 1 && !own; at = l.v[l.n - 1].parent) {
+        size_t n = l.n;
+        seen_add(&l, at);
+        if (l.n == n)
+            break;
+        known = true;
+        own = belongs(i, &l.v[l.n - 1], false);
+    }
+    free(l.v);
+    return own || !known;
+}
+
 /* Children of what is ours, and of what is the instance's, until nothing new is found. */
 static void seen_spread(struct seen_list *l, const struct instance *i, bool by_uid)
 {

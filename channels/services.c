@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "channels/instance.h"
@@ -31,6 +32,7 @@ struct instance *instance_new(struct service *svc, bool url)
     i->url = url;
     i->proc.pidfd = -1;
     i->probe.fd = -1;
+    i->listen_fd = -1;
     i->since = loop_now_ms();
     list_append(&svc->instances, &i->link);
     return i;
@@ -39,6 +41,8 @@ struct instance *instance_new(struct service *svc, bool url)
 void instance_close(struct instance *i)
 {
     instance_release(i);
+    if (i->listen_fd >= 0)
+        close(i->listen_fd);
     probe_cancel(&i->probe);
     deadline_cancel(&i->due);
     if (event_initialized(&i->poll))
@@ -67,6 +71,7 @@ static struct service *service_new(struct supervisor *s, struct str name)
 
 static void service_close(struct service *svc)
 {
+    deadline_cancel(&svc->hold_limit);
     list_remove(&svc->link);
     loop_free_later(svc->arena, destroy_arena);
 }
@@ -89,52 +94,144 @@ struct service *service_get(struct supervisor *s, struct str name)
 
 /* ---- replacing ---- */
 
-/* How many ready instances of a generation make it the one that counts. */
+/* How many there are to be; so many ready ones of a generation make it the one that counts. */
 static unsigned service_wanted(const struct service *svc)
 {
-    (void)svc;
-    return 1;
+    return svc->def && svc->def->n_argv ? MAX(svc->def->instances, 1u) : 1;
 }
 
-static bool service_fixed(const struct service *svc)
+/* Its instances cannot run side by side: the old one goes first. */
+static bool service_exclusive(const struct service *svc)
 {
-    return svc->def && svc->def->n_argv && svc->def->fixed.len;
+    return svc->def && svc->def->n_argv && (svc->def->exclusive || svc->def->fixed.len);
+}
+
+/*
+ * While the only one drains, new requests wait for its successor: it gets half of their patience,
+ * so that the successor has time to start in the other half.
+ */
+static uint64_t drain_exclusive(const struct service *svc)
+{
+    uint64_t drain = svc->sup->conf->timeouts.drain, half = MAX(svc->def->wait_ready / 2, 1u);
+    return drain ? MIN(drain, half) : half;
 }
 
 static void retire(struct instance *i)
 {
-    uint64_t drain = i->svc->sup->conf->timeouts.drain;
-    /*
-     * While the holder of a fixed address drains, new requests wait for its successor: it gets half
-     * of their patience, so that the successor has time to start in the other half.
-     */
-    if (service_fixed(i->svc) && !i->url) {
-        uint64_t half = MAX(i->svc->def->wait_ready / 2, 1u);
-        drain = drain ? MIN(drain, half) : half;
-    }
-    i->drain = drain;
+    bool alone = service_exclusive(i->svc) && !i->url;
+    i->drain = alone ? drain_exclusive(i->svc) : i->svc->sup->conf->timeouts.drain;
     instance_event(i, EV_RETIRE);
+}
+
+/* ---- handover: requests wait in the workers while the old instance goes ---- */
+
+static void hold_tell(struct service *svc, bool on)
+{
+    svc->holding = on;
+    svc->sup->ops.on_hold(svc->sup->ctx, svc->name, on);
+}
+
+static void hold_over(struct service *svc)
+{
+    deadline_cancel(&svc->hold_limit);
+    LIST_EACH_SAFE (&svc->instances, l) {
+        struct instance *i = container_of(l, struct instance, link);
+        if (i->gen != svc->gen)
+            instance_event(i, EV_STOP);
+    }
+}
+
+static void on_hold_limit(struct deadline *d)
+{
+    struct service *svc = container_of(d, struct service, hold_limit);
+    log_warn("requests do not end in time for the handover, going on without them", "service", "%s",
+             svc->name);
+    hold_over(svc);
+}
+
+/* The old instance serves until no request is left, but gets none any more. */
+static void hold_begin(struct service *svc, struct instance *old)
+{
+    old->goal = GOAL_END; /* should it end by itself meanwhile: not again */
+    if (svc->holding)
+        return;
+    hold_tell(svc, true);
+    deadline_set(&svc->hold_limit, drain_exclusive(svc), on_hold_limit);
+}
+
+/* Nothing of the old ones runs any more. What is not ready yet makes requests wait by itself. */
+static void hold_end(struct service *svc)
+{
+    if (!svc->holding)
+        return;
+    deadline_cancel(&svc->hold_limit);
+    hold_tell(svc, false);
+}
+
+void supervisor_held(struct supervisor *s, struct str name)
+{
+    struct service *svc = service_find(s, name);
+    if (svc && svc->holding)
+        hold_over(svc);
+}
+
+/* ---- generations ---- */
+
+static void service_add(struct service *svc, unsigned n, bool waits)
+{
+    while (n--) {
+        struct instance *i = instance_new(svc, false);
+        i->waits = waits;
+        if (!waits)
+            instance_event(i, EV_DUE);
+    }
 }
 
 static void service_replace(struct service *svc)
 {
-    bool fixed = service_fixed(svc);
+    bool alone = service_exclusive(svc);
+    bool hold = svc->def->handover && svc->sup->ops.on_hold;
     svc->gen++;
     LIST_EACH_SAFE (&svc->instances, l) {
         struct instance *i = container_of(l, struct instance, link);
         bool serves = i->state == INST_READY || i->state == INST_UNREADY;
-        if (fixed || !serves)
+        if (serves && hold)
+            hold_begin(svc, i);
+        else if (alone || !serves)
             retire(i);
     }
-    bool waits = fixed && !list_empty(&svc->instances);
-    struct instance *i = instance_new(svc, false);
-    i->waits = waits;
-    if (!waits)
-        instance_event(i, EV_DUE);
+    service_add(svc, service_wanted(svc), alone && !list_empty(&svc->instances));
+}
+
+static bool is_going(const struct instance *i)
+{
+    return i->state == INST_DRAINING || (i->state == INST_STOPPING && i->goal == GOAL_END);
+}
+
+/* Only the number changed: some come, or the newest go. */
+static void service_scale(struct service *svc)
+{
+    unsigned n = 0, wanted = service_wanted(svc);
+    LIST_EACH (&svc->instances, l) {
+        const struct instance *i = container_of(l, struct instance, link);
+        n += i->gen == svc->gen && !is_going(i);
+    }
+    if (n < wanted)
+        service_add(svc, wanted - n, false);
+    for (struct list *l = svc->instances.prev, *before; n > wanted && l != &svc->instances;
+         l = before) {
+        struct instance *i = container_of(l, struct instance, link);
+        before = l->prev;
+        if (i->gen != svc->gen || is_going(i))
+            continue;
+        n--;
+        retire(i);
+    }
 }
 
 static void service_end(struct service *svc)
 {
+    hold_end(svc);
     svc->def = NULL;
     LIST_EACH_SAFE (&svc->instances, l)
         retire(container_of(l, struct instance, link));
@@ -183,11 +280,13 @@ static void service_reconcile(struct service *svc)
         else if (i->state == INST_READY)
             ready++;
     }
+    if (!older)
+        hold_end(svc);
     if (waiting && !older) {
         waiting->waits = false;
         instance_event(waiting, EV_DUE);
     }
-    if (!older || ready < service_wanted(svc))
+    if (!older || svc->holding || ready < service_wanted(svc))
         return;
     LIST_EACH_SAFE (&svc->instances, l) {
         struct instance *i = container_of(l, struct instance, link);
@@ -246,6 +345,8 @@ static void apply_service(struct supervisor *s, const struct conf_service *def)
         service_match_urls(svc);
     else if (!same)
         service_replace(svc);
+    else
+        service_scale(svc);
 }
 
 void supervisor_apply(struct supervisor *s, struct conf *c)
@@ -335,6 +436,16 @@ void supervisor_replay(struct supervisor *s,
             if (i->told != INST_BACKOFF)
                 each(ctx, i->id, svc->name, i->told, i->addr.text.p);
         }
+    }
+}
+
+void supervisor_replay_holds(struct supervisor *s,
+                             void (*each)(void *ctx, const char *service, bool on), void *ctx)
+{
+    LIST_EACH (&s->services, l) {
+        const struct service *svc = container_of(l, struct service, link);
+        if (svc->holding)
+            each(ctx, svc->name, true);
     }
 }
 

@@ -73,6 +73,8 @@ static json_t *instance_json(const struct instance *i)
     set(o, "restarts", json_integer((json_int_t)i->restarts));
     set(o, "last_exit", text(i->last_exit));
     set(o, "last_error", text(i->last_error));
+    if (i->says[0])
+        set(o, "says", text(i->says));
     if (i->user.uid != (uid_t)-1)
         set(o, "uid", json_integer((json_int_t)i->user.uid));
     if (i->state == INST_BACKOFF && i->next_start > now)

@@ -89,6 +89,14 @@ static void on_probe_done(struct probe *p, const char *err)
     instance_event(i, err ? EV_BAD : EV_GOOD);
 }
 
+/* What says READY=1 itself is not asked before, and later only where it is known to listen. */
+static bool asks(const struct instance *i)
+{
+    const struct conf_service *def = i->svc->def;
+    return def->ready != CONF_READY_NOTIFY ||
+           (i->state != INST_STARTING && (def->listens || def->n_ports));
+}
+
 static void on_poll(evutil_socket_t fd, short what, void *arg)
 {
     struct instance *i = arg;
@@ -98,13 +106,13 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
         return;
     }
     const struct conf_service *def = i->svc->def;
-    if (!def)
+    if (!def || !asks(i))
         return;
     uint64_t timeout = def->health_timeout ? def->health_timeout : LOOK_MIN_MS;
     if (i->state == INST_STARTING)
         timeout = MAX(timeout, (uint64_t)LOOK_MIN_MS);
     struct str path = def->ready == CONF_READY_HTTP ? def->ready_path : STR_NULL;
-    probe_start(&i->probe, &i->addr, path, timeout, on_probe_done);
+    probe_start(&i->probe, &i->asked, path, timeout, on_probe_done);
 }
 
 static void poll_in(struct instance *i, uint64_t ms)
@@ -166,6 +174,7 @@ static void act_start(struct instance *i)
     i->stop_signal = def->stop_signal ? def->stop_signal : SIGTERM;
     i->stop_timeout = def->stop_timeout;
     i->probe_err = NULL;
+    i->says[0] = '\0';
     i->bad = 0;
     const char *err = instance_spawn(i);
     if (err) {
@@ -248,8 +257,12 @@ static void act_stop(struct instance *i)
 
 static void act_start_timeout(struct instance *i)
 {
-    remember_error(i, "not ready in time at %s: %s", i->addr.text.p,
-                   i->probe_err ? i->probe_err : "no answer yet");
+    if (i->svc->def && i->svc->def->ready == CONF_READY_NOTIFY)
+        remember_error(i, "not ready in time: it did not say READY=1%s%s",
+                       i->says[0] ? "; its status: " : "", i->says);
+    else
+        remember_error(i, "not ready in time at %s: %s", i->asked.text.p,
+                       i->probe_err ? i->probe_err : "no answer yet");
     act_end(i);
 }
 
@@ -260,6 +273,15 @@ static void act_drain(struct instance *i)
     set_state(i, INST_DRAINING, NULL);
     if (i->drain)
         deadline_set(&i->due, i->drain, on_due);
+}
+
+/* It said STOPPING=1: it gets no new requests, and time to do so. */
+static void act_leaves(struct instance *i)
+{
+    poll_stop(i);
+    remember_error(i, "it said that it stops");
+    set_state(i, INST_STOPPING, i->last_error);
+    deadline_set(&i->due, i->stop_timeout, on_due);
 }
 
 static void act_never_again(struct instance *i)
@@ -432,6 +454,7 @@ static void (*const table[INST_GONE][EV_COUNT])(struct instance *) = {
             [EV_EXIT] = act_exit,
             [EV_RETIRE] = act_stop,
             [EV_STOP] = act_stop,
+            [EV_LEAVES] = act_leaves,
         },
     [INST_READY] =
         {
@@ -440,6 +463,7 @@ static void (*const table[INST_GONE][EV_COUNT])(struct instance *) = {
             [EV_EXIT] = act_exit,
             [EV_RETIRE] = act_drain,
             [EV_STOP] = act_stop,
+            [EV_LEAVES] = act_leaves,
         },
     [INST_UNREADY] =
         {
@@ -448,6 +472,7 @@ static void (*const table[INST_GONE][EV_COUNT])(struct instance *) = {
             [EV_EXIT] = act_exit,
             [EV_RETIRE] = act_drain,
             [EV_STOP] = act_stop,
+            [EV_LEAVES] = act_leaves,
         },
     [INST_DRAINING] =
         {

@@ -33,6 +33,11 @@ struct supervisor;
 struct supervisor_ops {
     void (*on_instance)(void *ctx, uint64_t id, const char *service, enum inst_state state,
                         const char *addr);
+    /*
+     * strategy: handover. on: no new request to the service, streams end; supervisor_held follows
+     * when none is in flight. off: as before. The callee must not call back. NULL: nobody to tell.
+     */
+    void (*on_hold)(void *ctx, const char *service, bool on);
     void (*on_all_stopped)(
         void *ctx); /* after supervisor_stop, from the loop; may free the supervisor */
 };
@@ -58,6 +63,8 @@ void supervisor_stop(struct supervisor *s);
 void supervisor_free(struct supervisor **s);
 /* No worker has a request in flight for this draining instance: it is stopped now, not later. */
 void supervisor_instance_idle(struct supervisor *s, uint64_t id);
+/* No worker has a request in flight for this service, which is held. */
+void supervisor_held(struct supervisor *s, struct str service);
 /*
  * `headgate restart CHANNEL/SERVICE`: a new instance, and when it is ready the old one drains (a
  * fixed address: the old one stops first). Returns what is wrong with the name, or NULL.
@@ -68,6 +75,9 @@ void supervisor_replay(struct supervisor *s,
                        void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state,
                                     const char *addr),
                        void *ctx);
+/* … and on_hold for each service that is held. */
+void supervisor_replay_holds(struct supervisor *s,
+                             void (*each)(void *ctx, const char *service, bool on), void *ctx);
 /* True once no instance is INST_STARTING for the first time (each is ready, or failed at least
  * once). */
 bool supervisor_settled(const struct supervisor *s);

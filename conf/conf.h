@@ -18,8 +18,9 @@ enum conf_https { CONF_HTTPS_REDIRECT, CONF_HTTPS_BOTH, CONF_HTTPS_ONLY };
 enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
 enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };
 enum conf_protocol { CONF_HTTP1, CONF_H2C, CONF_GRPC };
-enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX };
-enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP };
+enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX, CONF_SVC_FD };
+enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP, CONF_READY_NOTIFY };
+enum conf_balance { CONF_BALANCE_LEAST, CONF_BALANCE_ROUND };
 enum conf_coding { CONF_BR, CONF_ZSTD, CONF_GZIP };
 enum conf_access_format { CONF_ACCESS_OFF, CONF_ACCESS_JSON, CONF_ACCESS_COMBINED };
 
@@ -65,6 +66,11 @@ struct conf_tls {
     bool unknown_sni_local; /* tls.unknown_sni: local */
 };
 
+struct conf_port { /* one of a service's `ports` */
+    struct str name;
+    uint16_t number; /* 0: chosen for each instance */
+};
+
 struct conf_service {
     unsigned index;              /* in conf.services */
     struct str name;             /* "beta/api": unique, the identity across configs */
@@ -87,9 +93,18 @@ struct conf_service {
     struct str user;  /* empty: auto */
     enum conf_service_listen listen;
     struct conf_addr fixed; /* len 0: an address is chosen for each instance */
+    bool listens; /* it knows its own address, $listen: by run, env, or as the descriptor */
+    struct conf_port *ports;
+    unsigned n_ports;
+    bool exclusive; /* two instances cannot run at a time: a fixed address or port, handover */
+    bool handover;
+    unsigned instances;
     enum conf_ready ready;
-    struct str ready_path;                    /* ready: { http: /healthz } */
-    uint64_t health_interval, health_timeout; /* ms */
+    struct str ready_path; /* ready: { http: /healthz } */
+    unsigned ready_port;   /* index in ports of the one that is asked; n_ports: its own address */
+    uint64_t memory;       /* bytes; 0: unlimited */
+    unsigned open_files;   /* 0: as headgate itself was given */
+    uint64_t health_interval, health_timeout; /* ms; interval 0: no looks */
     unsigned health_failures;
     uint64_t start_timeout; /* ms */
     int stop_signal;
@@ -102,6 +117,7 @@ struct conf_service {
     struct str url_host; /* authority of the first url, for host_header: backend */
 
     uint64_t wait_ready; /* ms */
+    enum conf_balance balance;
 };
 
 /* A header field that is set, over all of that name, or removed. */
@@ -239,6 +255,8 @@ void conf_unref(struct conf **c);
 /* Late placeholders of argv, env and the like; each may be empty. */
 struct conf_vars {
     struct str listen, port, release, version, instance;
+    const struct conf_port *ports; /* $port:NAME, all with numbers */
+    unsigned n_ports;
 };
 struct str conf_expand(struct arena *a, struct str text, const struct conf_vars *v);
 

@@ -137,12 +137,12 @@ static bool early_value(struct load *l, const struct scope *sc, const struct nod
     case PH_PROJECT:
     case PH_RELEASE:
     case PH_VERSION:
-    case PH_PORT_NAMED:
         diags_add(l->d, "E004", place_in(n, p), "`" STR_FMT "` is not available in this version",
                   STR_ARG(str_sub(n->text, p->from, p->to)));
         return false;
     case PH_LISTEN:
     case PH_PORT:
+    case PH_PORT_NAMED:
     case PH_INSTANCE:
         return meaningless(l, n, p, "it is known when an instance starts: only in `run` and `env`");
     case PH_UNKNOWN: /* check.c said so */
@@ -173,8 +173,8 @@ static struct str escape(struct load *l, struct str s)
 
 static bool stays(const struct scope *sc, const struct placeholder_at *p)
 {
-    return sc->late && (p->kind == PH_LISTEN || p->kind == PH_PORT || p->kind == PH_INSTANCE ||
-                        p->kind == PH_DOLLAR);
+    return sc->late && (p->kind == PH_LISTEN || p->kind == PH_PORT || p->kind == PH_PORT_NAMED ||
+                        p->kind == PH_INSTANCE || p->kind == PH_DOLLAR);
 }
 
 bool load_expand(struct load *l, const struct scope *sc, const struct node *n, struct str *out)

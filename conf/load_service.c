@@ -7,6 +7,9 @@
 
 #include "conf/load.h"
 #include "conf/load_env.h"
+#include "conf/load_listen.h"
+
+#define WAIT_READY_MS 10000
 
 /* ---- run ---- */
 
@@ -38,80 +41,6 @@ static void find_program(struct load *l, const struct node *n, struct conf_servi
         s->program = arena_str(l->a, found);
 }
 
-static bool holds(const struct str *texts, unsigned n, enum placeholder kind)
-{
-    struct placeholder_at p;
-    for (unsigned i = 0; i < n; i++)
-        for (size_t at = 0; placeholder_next(texts[i], at, &p); at = p.to)
-            if (p.kind == kind)
-                return true;
-    return false;
-}
-
-/* How does the program learn where to listen? */
-static void check_listen_known(struct load *l, const struct node *map, const struct conf_service *s)
-{
-    bool listen = holds(s->argv, s->n_argv, PH_LISTEN) || holds(s->env, s->n_env, PH_LISTEN);
-    bool port = holds(s->argv, s->n_argv, PH_PORT) || holds(s->env, s->n_env, PH_PORT);
-    struct diag_place at = place_of_key(map, "run");
-    if (s->listen == CONF_SVC_UNIX && port) {
-        unsigned id =
-            diags_add(l->d, "E058", at, "`$port` with `listen: unix`: a Unix socket has no port");
-        diags_hint(l->d, id, "use $listen, which is unix:/path");
-        return;
-    }
-    const struct node *written = node_get(map, "listen");
-    if (s->fixed.len || listen || port || (written && written->bad))
-        return;
-    unsigned id = diags_add(l->d, "E058", at, "nothing tells the program where to listen");
-    diags_hint(l->d, id,
-               "put $listen or $port into `run` or `env`, or write listen: 127.0.0.1:PORT");
-}
-
-static void load_listen_kind(struct load *l, const struct scope *sc, const struct node *map,
-                             struct conf_service *s)
-{
-    struct str t = get_text(l, sc, map, G_SERVICE, "listen");
-    struct value_error e;
-    s->listen = CONF_SVC_TCP;
-    if (str_eq(t, STR("unix")))
-        s->listen = CONF_SVC_UNIX;
-    else if (!str_eq(t, STR("tcp")) && !value_addr(l->a, t, &s->fixed, &e))
-        s->fixed = (struct conf_addr){0};
-}
-
-static void load_ready(struct load *l, const struct scope *sc, const struct node *map,
-                       struct conf_service *s)
-{
-    const struct node *ready = node_get(map, "ready");
-    s->ready = CONF_READY_TCP;
-    s->ready_path = STR("");
-    if (!ready || ready->bad || ready->kind != NODE_MAP)
-        return;
-    unsigned ways = 0;
-    for (unsigned i = 0; i < ready->n; i++)
-        ways += schema_find(G_READY, ready->v[i].key) && !str_eq(ready->v[i].key, STR("port"));
-    if (ways != 1) {
-        unsigned id =
-            diags_add(l->d, "E068", ready->at, "`ready` needs exactly one way of telling");
-        diags_hint(l->d, id, "write { http: /healthz } or { tcp: on }");
-        return;
-    }
-    if (is_written(ready, "http")) {
-        s->ready = CONF_READY_HTTP;
-        s->ready_path = get_text(l, sc, ready, G_READY, "http");
-        if (s->ready_path.n && s->ready_path.p[0] != '/')
-            diags_add(l->d, "E037", place_of_key(ready, "http"),
-                      "`" STR_FMT "` is no path: it does not begin with /",
-                      STR_ARG(node_get(ready, "http")->text));
-    } else if (is_written(ready, "tcp") && !get_bool(l, sc, ready, G_READY, "tcp") &&
-               !node_get(ready, "tcp")->bad) {
-        unsigned id = diags_add(l->d, "E068", place_of_key(ready, "tcp"),
-                                "`tcp: off` leaves no way of telling");
-        diags_hint(l->d, id, "write { http: /healthz } or { tcp: on }");
-    }
-}
-
 static int signal_of(struct str name)
 {
     static const struct {
@@ -130,7 +59,6 @@ static void load_watching(struct load *l, const struct scope *sc, const struct n
 {
     const struct node *health = node_get(map, "health"), *stop = node_get(map, "stop"),
                       *restart = node_get(map, "restart");
-    load_ready(l, sc, map, s);
     s->health_interval = get_number(l, sc, health, G_HEALTH, "interval");
     s->health_timeout = get_number(l, sc, health, G_HEALTH, "timeout");
     s->health_failures = (unsigned)get_number(l, sc, health, G_HEALTH, "failures");
@@ -174,17 +102,14 @@ static void load_run(struct load *l, const struct scope *sc, const struct node *
     }
     if (s->n_argv)
         find_program(l, items[0], s);
-    load_listen_kind(l, sc, map, s);
     load_env(l, &late, map, s);
+    load_listening(l, sc, map, s);
     s->cwd_is_data = !is_written(map, "cwd");
     s->cwd = get_path(l, sc, map, G_SERVICE, "cwd");
     load_owner(l, sc, map, s);
     load_watching(l, sc, map, s);
-    if (get_number(l, sc, map, G_SERVICE, "instances") > 1)
-        diags_add(l->d, "E004", place_of_key(map, "instances"),
-                  "more than one instance is not available in this version");
-    if (run->kind == NODE_LIST && s->n_argv == run->n && run->n)
-        check_listen_known(l, map, s);
+    s->memory = get_number(l, sc, map, G_SERVICE, "memory");
+    s->open_files = (unsigned)get_number(l, sc, map, G_SERVICE, "open_files");
 }
 
 /* ---- url ---- */
@@ -242,7 +167,8 @@ static void hash_strs(EVP_MD_CTX *h, const struct str *v, unsigned n)
 
 /*
  * Over the whole resolved definition of what runs; how it is watched counts too, so that a changed
- * check is never put off until the next start. How long requests wait does not: workers see it.
+ * check is never put off until the next start. How long requests wait and how they are shared out
+ * does not: workers see it. Nor does the number of instances: some are added, or go.
  */
 static struct str digest_of(struct load *l, const struct conf_service *s)
 {
@@ -250,9 +176,22 @@ static struct str digest_of(struct load *l, const struct conf_service *s)
     char hex[2 * sizeof(sum)];
     struct out o = out_on(hex, sizeof(hex));
     const uint64_t numbers[] = {
-        s->listen,          s->ready,         s->health_interval,       s->health_timeout,
-        s->health_failures, s->start_timeout, (uint64_t)s->stop_signal, s->stop_timeout,
-        s->restart_min,     s->restart_max,   s->cwd_is_data,
+        s->listen,
+        s->ready,
+        s->health_interval,
+        s->health_timeout,
+        s->health_failures,
+        s->start_timeout,
+        (uint64_t)s->stop_signal,
+        s->stop_timeout,
+        s->restart_min,
+        s->restart_max,
+        s->cwd_is_data,
+        s->ready_port,
+        s->handover,
+        s->memory,
+        s->open_files,
+        s->n_ports,
     };
     EVP_MD_CTX *h = EVP_MD_CTX_new();
     ASSERT(h && EVP_DigestInit_ex(h, EVP_sha256(), NULL) == 1);
@@ -265,6 +204,10 @@ static struct str digest_of(struct load *l, const struct conf_service *s)
     hash_str(h, s->fixed.text);
     hash_str(h, s->ready_path);
     hash_bytes(h, numbers, sizeof(numbers));
+    for (unsigned i = 0; i < s->n_ports; i++) {
+        hash_str(h, s->ports[i].name);
+        hash_bytes(h, &s->ports[i].number, sizeof(s->ports[i].number));
+    }
     hash_bytes(h, &s->n_addrs, sizeof(s->n_addrs));
     for (unsigned i = 0; i < s->n_addrs; i++)
         hash_str(h, s->addrs[i].text);
@@ -300,7 +243,6 @@ static void load_service(struct load *l, const struct scope *site_scope, const s
     sc.service = s->short_name;
     sc.data = arena_fmt(l->a, STR_FMT "/data/" STR_FMT, STR_ARG(c->state), STR_ARG(s->name));
     s->protocol = protocol_of(get_text(l, &sc, map, G_SERVICE, "protocol"));
-    get_text(l, &sc, map, G_SERVICE, "strategy");
     const struct member *run = node_member(map, STR("run")), *url = node_member(map, STR("url"));
     if (run && url) {
         unsigned id = diags_add(l->d, "E053", url->at,
@@ -317,7 +259,11 @@ static void load_service(struct load *l, const struct scope *site_scope, const s
                       STR_ARG(m->key));
         diags_hint(l->d, id, "write run: [program, arg, …] or url: http://127.0.0.1:PORT");
     }
-    s->wait_ready = 10 * 1000;
+    if (str_eq(get_text(l, &sc, map, G_SERVICE, "balance"), STR("round")))
+        s->balance = CONF_BALANCE_ROUND;
+    s->wait_ready = WAIT_READY_MS;
+    if (s->handover)
+        s->wait_ready = s->stop_timeout + (s->start_timeout ? s->start_timeout : WAIT_READY_MS);
     if (!str_eq(get_text(l, &sc, map, G_SERVICE, "wait_ready"), STR("auto")))
         s->wait_ready = get_number(l, &sc, map, G_SERVICE, "wait_ready");
     s->digest = digest_of(l, s);

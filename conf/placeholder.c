@@ -113,8 +113,17 @@ const char *placeholder_nearest(struct str name)
     return best;
 }
 
+static struct str port_named(struct str name, const struct conf_vars *v, char digits[8])
+{
+    struct out o = out_on(digits, 8);
+    for (unsigned i = 0; i < v->n_ports; i++)
+        if (str_eq(v->ports[i].name, name))
+            out_u64(&o, v->ports[i].number);
+    return out_done(&o);
+}
+
 static struct str late_value(const struct placeholder_at *p, const struct conf_vars *v,
-                             struct str text)
+                             struct str text, char digits[8])
 {
     switch (p->kind) {
     case PH_DOLLAR:
@@ -123,6 +132,8 @@ static struct str late_value(const struct placeholder_at *p, const struct conf_v
         return v->listen;
     case PH_PORT:
         return v->port;
+    case PH_PORT_NAMED:
+        return port_named(p->arg, v, digits);
     case PH_RELEASE:
         return v->release;
     case PH_VERSION:
@@ -137,14 +148,15 @@ static struct str late_value(const struct placeholder_at *p, const struct conf_v
 struct str conf_expand(struct arena *a, struct str text, const struct conf_vars *v)
 {
     struct placeholder_at p;
+    char digits[8];
     size_t n = text.n;
     for (size_t at = 0; placeholder_next(text, at, &p); at = p.to)
-        n += late_value(&p, v, text).n;
+        n += late_value(&p, v, text, digits).n;
     struct out o = out_on(arena_alloc(a, n + 1), n);
     size_t at = 0;
     for (; placeholder_next(text, at, &p); at = p.to) {
         out_str(&o, str_sub(text, at, p.from));
-        out_str(&o, late_value(&p, v, text));
+        out_str(&o, late_value(&p, v, text, digits));
     }
     out_str(&o, str_sub(text, at, text.n));
     ASSERT(!o.over);

@@ -348,10 +348,11 @@ const struct schema_key schema_keys[] = {
       "What the backend speaks: HTTP/1.1, or HTTP/2 without asking first (h2c; grpc is the same for "
       "gRPC servers).", .values = "http1|h2c|grpc")
     K(G_SERVICE, "listen", T_SERVICE_LISTEN, ONE, S_RUN, "tcp",
-      "What $listen is: tcp (127.0.0.1:PORT), unix (unix:/path), or a fixed 127.0.0.1:5556.",
-      .values = "tcp|unix", .later = "fd")
-    K(G_SERVICE, "ports", T_PORT, NAMED, S_RUN | S_AUTO | S_LATER, "{}",
-      "Further ports, as $port:NAME.", .names = N_NAME)
+      "What $listen is: tcp (127.0.0.1:PORT), unix (unix:/path), fd (a listening socket is handed "
+      "over, LISTEN_FDS=1; ready by http or notify says more than tcp then), or a fixed "
+      "127.0.0.1:5556.", .values = "tcp|unix|fd")
+    K(G_SERVICE, "ports", T_PORT, NAMED, S_RUN | S_AUTO, "{}",
+      "Further ports of 127.0.0.1, as $port:NAME: auto, or a number.", .names = N_NAME)
     K(G_SERVICE, "env", T_STRING, NAMED, S_RUN | S_LATE | S_NONE, "{}",
       "Environment of the program.", .names = N_ENV)
     K(G_SERVICE, "env_file", T_PATH, ONE, S_RUN | S_NONE, "\"\"",
@@ -362,8 +363,8 @@ const struct schema_key schema_keys[] = {
       "Account, when started as root; auto: one of its own from service_uids.")
     K(G_SERVICE, "instances", T_COUNT, ONE, S_RUN, "1",
       "Processes at a time.", .values = "1-64")
-    K(G_SERVICE, "balance", T_ENUM, ONE, S_LATER, "least",
-      "Which instance gets a request.", .values = "least|round")
+    K(G_SERVICE, "balance", T_ENUM, ONE, 0, "least",
+      "Which instance gets a request: the one with the fewest under way, or each in turn.", .values = "least|round")
     K(G_SERVICE, "ready", T_MAP, ONE, S_RUN | S_WHOLE, NULL,
       "How headgate learns that an instance is ready; default { tcp: on }.", .map = G_READY)
     K(G_SERVICE, "health", T_MAP, ONE, S_RUN, NULL,
@@ -375,29 +376,32 @@ const struct schema_key schema_keys[] = {
     K(G_SERVICE, "restart", T_MAP, ONE, S_RUN, NULL,
       "Pauses between starts of a program that dies: doubled from min to max.", .map = G_RESTART)
     K(G_SERVICE, "strategy", T_ENUM, ONE, S_RUN, "overlap",
-      "overlap: the new instance is ready before the old one stops.",
-      .values = "overlap", .later = "handover")
+      "overlap: the new instance is ready before the old one stops. handover: requests wait, streams "
+      "are ended, the old one stops, the new one starts; for a service that owns its data.",
+      .values = "overlap|handover")
     K(G_SERVICE, "wait_ready", T_DURATION, ONE, S_AUTO, "auto",
-      "How long a request waits for a ready instance before 503; auto: 10s.")
+      "How long a request waits for a ready instance before 503; auto: 10s, with strategy: handover "
+      "stop.timeout and start_timeout together.")
     K(G_SERVICE, "host_header", T_STRING, ONE, S_LATER, "client",
       "Host field sent: client, backend, or a name.")
     K(G_SERVICE, "backend_tls", T_MAP, ONE, S_LATER, NULL,
       "TLS to the backend.", .map = G_BACKEND_TLS)
     K(G_SERVICE, "memory", T_SIZE, ONE, S_RUN | S_LATER, "0",
-      "Memory the service may use.")
-    K(G_SERVICE, "open_files", T_COUNT, ONE, S_RUN | S_LATER, "0",
-      "Descriptors it may open.")
+      "Memory that an instance may use; needs a delegated cgroup, as the shipped units have it.")
+    K(G_SERVICE, "open_files", T_COUNT, ONE, S_RUN, "0",
+      "Descriptors that a process of it may open; 0: as many as headgate may.",
+      .values = "0-1073741816")
 
     K(G_READY, "http", T_STRING, ONE, 0, NULL,
       "Path that answers 2xx or 3xx.")
-    K(G_READY, "port", T_STRING, ONE, S_LATER, NULL,
+    K(G_READY, "port", T_STRING, ONE, 0, NULL,
       "Name of the port that is asked.")
     K(G_READY, "grpc", T_STRING, ONE, S_NONE | S_LATER, NULL,
       "Name for the gRPC health check.")
     K(G_READY, "tcp", T_BOOL, ONE, 0, NULL,
       "It accepts a connection.")
-    K(G_READY, "notify", T_BOOL, ONE, S_LATER, NULL,
-      "It says READY=1 to NOTIFY_SOCKET.")
+    K(G_READY, "notify", T_BOOL, ONE, 0, NULL,
+      "It says READY=1 to NOTIFY_SOCKET; STOPPING=1 and STATUS= are understood too.")
 
     K(G_HEALTH, "interval", T_DURATION, ONE, 0, "5s",
       "Time between two looks.")
@@ -538,7 +542,7 @@ const char *schema_type_words(const struct schema_key *k)
         [T_STATUS] = "an HTTP status",
         [T_TARGET] = "a path or a URL",
         [T_CIDR] = "a network such as 10.0.0.0/8",
-        [T_SERVICE_LISTEN] = "tcp, unix, or a fixed 127.0.0.1:PORT",
+        [T_SERVICE_LISTEN] = "tcp, unix, fd, or a fixed 127.0.0.1:PORT",
         [T_MAP] = "a map",
     };
     return words[k->type];

@@ -243,13 +243,11 @@ static bool check_service_listen(struct arena *a, const struct schema_key *k, st
     struct conf_addr addr;
     if (schema_has_word(k->values, t))
         return true;
-    if (schema_has_word(k->later, t))
-        return check_enum(k, t, e);
     if (!value_addr(a, t, &addr, e))
         return false;
     if (addr.sa.ss_family != AF_INET || !str_starts(addr.text, STR("127."))) {
         wrong(e, "E034", "`%.*s` is not on this machine only", SHOWN(t));
-        hint(e, "tcp, unix, or a fixed 127.0.0.1:PORT");
+        hint(e, "tcp, unix, fd, or a fixed 127.0.0.1:PORT");
         return false;
     }
     return true;

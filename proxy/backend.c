@@ -16,10 +16,12 @@
 
 static struct list services = {&services, &services};
 static void (*on_idle)(uint64_t id);
+static void (*on_held)(struct str service);
 
-void backend_setup(void (*idle)(uint64_t id))
+void backend_setup(void (*idle)(uint64_t id), void (*held)(struct str service))
 {
     on_idle = idle;
+    on_held = held;
 }
 
 struct backend_service *backend_service(struct str name)
@@ -36,6 +38,7 @@ struct backend_service *backend_service(struct str name)
     s->name = (struct str){copy, name.n};
     list_init(&s->instances);
     list_init(&s->waiters);
+    list_init(&s->streams);
     list_append(&services, &s->link);
     return s;
 }
@@ -63,11 +66,13 @@ struct backend_instance *backend_choose(struct backend_service *s)
 {
     struct backend_instance *best = NULL;
     uint64_t now = loop_now_ms();
+    if (s->hold != HOLD_OFF)
+        return NULL;
     LIST_EACH (&s->instances, l) {
         struct backend_instance *i = container_of(l, struct backend_instance, link);
         if (i->state != INSTANCE_READY || i->suspect_until > now)
             continue;
-        if (!best || i->busy < best->busy)
+        if (!best || (!s->round && i->busy < best->busy))
             best = i;
     }
     if (best && list_linked(&best->link) && best->link.next != &s->instances) {
@@ -99,11 +104,49 @@ static void tell_when_idle(struct backend_instance *i)
         on_idle(i->id);
 }
 
+static void tell_when_held(struct backend_service *s)
+{
+    if (s->hold != HOLD_ON)
+        return;
+    LIST_EACH (&s->instances, l) {
+        if (container_of(l, struct backend_instance, link)->busy)
+            return;
+    }
+    s->hold = HOLD_TOLD;
+    if (on_held)
+        on_held(s->name);
+}
+
 void backend_request_over(struct backend_instance *i)
 {
     ASSERT(i->busy > 0);
     i->busy--;
     tell_when_idle(i);
+    tell_when_held(i->service);
+}
+
+/* ---- answers without an end ---- */
+
+void backend_stream_enter(struct backend_service *s, struct backend_stream *st,
+                          void (*end)(struct backend_stream *))
+{
+    st->end = end;
+    list_append(&s->streams, &st->link);
+}
+
+void backend_stream_leave(struct backend_stream *st)
+{
+    if (list_linked(&st->link))
+        list_remove(&st->link);
+}
+
+static void streams_end(struct backend_service *s)
+{
+    while (!list_empty(&s->streams)) {
+        struct backend_stream *st = container_of(s->streams.next, struct backend_stream, link);
+        list_remove(&st->link);
+        st->end(st);
+    }
 }
 
 /* ---- waiting ---- */
@@ -275,4 +318,18 @@ void backend_on_gone(const struct msg_instance_gone *m)
     list_remove(&i->link);
     connections_leave(i);
     backend_unref(&i);
+}
+
+void backend_on_hold(const struct msg_hold *m, struct str service)
+{
+    struct backend_service *s = backend_service(service);
+    if (!m->on) {
+        s->hold = HOLD_OFF;
+        waiters_serve(s);
+        return;
+    }
+    if (s->hold == HOLD_OFF)
+        s->hold = HOLD_ON;
+    streams_end(s);
+    tell_when_held(s);
 }

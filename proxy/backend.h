@@ -20,6 +20,15 @@ struct backend_service {
     struct list waiters;   /* struct backend_waiter, oldest first */
     unsigned n_waiters;
     struct deadline retry; /* looks again at instances that were suspected */
+    struct list streams;   /* struct backend_stream: answers without an end of their own */
+    bool round;            /* balance: round */
+    enum { HOLD_OFF, HOLD_ON, HOLD_TOLD } hold; /* told: that no request is left */
+};
+
+/* An answer that goes on until somebody ends it: an event stream. Embed it, zeroed. */
+struct backend_stream {
+    struct list link;
+    void (*end)(struct backend_stream *); /* in order: the client comes again */
 };
 
 /* Counted: by its service while the master has it, and by each connection. */
@@ -53,7 +62,7 @@ struct backend_waiter {
 
 /* Made at first mention, kept for the worker's life: names come from the configuration only. */
 struct backend_service *backend_service(struct str name);
-/* The ready instance with the fewest requests, or NULL. */
+/* The ready instance whose turn it is, or NULL: none, or the service is held. */
 struct backend_instance *backend_choose(struct backend_service *s);
 /* on_instance follows, at once when one is ready; never after backend_wait_cancel. */
 void backend_wait(struct backend_service *s, struct backend_waiter *w, uint64_t ms);
@@ -72,9 +81,18 @@ bool backend_met_itself(const struct backend_instance *i, int fd);
 /* A request on it is over; tells when a draining one has none left. */
 void backend_request_over(struct backend_instance *i);
 
-/* From the master; `on_idle`: called for each draining instance without a request, once. */
-void backend_setup(void (*on_idle)(uint64_t id));
+/* `end` may be called from now on, when the service is held, until backend_stream_leave. */
+void backend_stream_enter(struct backend_service *s, struct backend_stream *st,
+                          void (*end)(struct backend_stream *));
+void backend_stream_leave(struct backend_stream *st);
+
+/*
+ * From the master; `on_idle`: called for each draining instance without a request, once. `on_held`:
+ * for a service that is held and has no request left, once each time.
+ */
+void backend_setup(void (*on_idle)(uint64_t id), void (*on_held)(struct str service));
 void backend_on_instance(const struct msg_instance *m, struct str tail);
 void backend_on_gone(const struct msg_instance_gone *m);
+void backend_on_hold(const struct msg_hold *m, struct str service);
 
 #endif

@@ -285,6 +285,8 @@ static void instance(FILE *f, const char *service, bool url, const json_t *in)
     state(f, text_of(in, "state"), 9);
     fprintf(f, "  %-8s  %-8s  %s", span(number_of(in, "since_s"), since, sizeof(since)), memory,
             *address ? address : "-");
+    if (*text_of(in, "says"))
+        fprintf(f, "  says: %s", text_of(in, "says"));
     troubles(f, in);
     fputc('\n', f);
 }

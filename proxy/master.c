@@ -313,6 +313,7 @@ static const char *prepare(struct arena *a)
 static void start_children(struct arena *a)
 {
     static const struct supervisor_ops ops = {.on_instance = workers_tell_instance,
+                                              .on_hold = workers_tell_hold,
                                               .on_all_stopped = on_all_stopped};
     tickets_start();
     master.supervisor = supervisor_new(&ops, NULL, arena_strz(a, master_conf()->state),

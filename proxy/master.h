@@ -6,7 +6,7 @@
  *   master_workers.c  slots: a table of state × event; lending of listeners
  *   master_messages.c what workers are told and what they say
  *   master_orphans.c  workers that outlived the master before us
- *   master_idle.c     when a draining instance has no request left
+ *   master_idle.c     when a draining instance, or a held service, has no request left
  *   master_agent.c    the agent and the certificates that came from it
  *   master_reload.c   one reload after the other, step by step
  *   master_certs.c    the files of tls.certificates: read again when they change
@@ -224,6 +224,7 @@ void worker_on_msg(void *ctx, struct msg *m);
 void worker_on_gone(void *ctx, const char *why);
 void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
                            const char *addr);
+void workers_tell_hold(void *ctx, const char *service, bool on);
 void workers_tell_cert(const struct master_cert *c);
 void workers_tell_access_log(void);
 void tickets_start(void);
@@ -247,6 +248,9 @@ void orphans_status(json_t *workers);
 void idle_await(uint64_t id); /* it drains: tell the supervisor when no worker needs it any more */
 void idle_forget(uint64_t id);
 void idle_said(const struct worker *from, uint64_t id);
+void idle_await_service(const char *service); /* … the same for a service that is held */
+void idle_forget_service(const char *service);
+void idle_said_service(const struct worker *from, struct str service);
 void idle_worker_gone(const struct worker *gone);
 void idle_orphans_gone(void);
 

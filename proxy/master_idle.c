@@ -1,8 +1,8 @@
 /*
- * master_idle.c - when is a draining instance idle? Each worker that lives when it is told DRAINING
- * says once that it has no request left there; a dead worker has none either. Orphans cannot be
- * asked: what they know is busy until they are gone. When nobody is left
- * to say it, the supervisor may stop the instance.
+ * master_idle.c - when is a draining instance idle, or a held service? Each worker that lives when
+ * it is told so says once that it has no request left there; a dead worker has none either. Orphans
+ * cannot be asked: what they know is busy until they are gone. When nobody is left to say it, the
+ * supervisor may stop the instance.
  */
 #include "proxy/master.h"
 
@@ -10,7 +10,8 @@
 
 struct watch {
     struct list link;
-    uint64_t id;
+    uint64_t id;                          /* of an instance; 0: of a service */
+    char *service;                        /* NULL: of an instance */
     uint64_t busy[ROLE_WORKERS_MAX / 64]; /* bits: workers, by num, that did not say it yet */
 };
 
@@ -27,6 +28,7 @@ static bool none_busy(const struct watch *w)
 static void watch_end(struct watch *w)
 {
     list_remove(&w->link);
+    free(w->service);
     free(w);
 }
 
@@ -36,11 +38,17 @@ static void on_look(struct turn_task *t)
     (void)t;
     LIST_EACH_SAFE (&watches, it) {
         struct watch *w = container_of(it, struct watch, link);
-        uint64_t id = w->id;
-        if (!none_busy(w) || orphans_know(id))
+        if (!none_busy(w) || (w->service ? !orphans_none() : orphans_know(w->id)))
             continue;
+        uint64_t id = w->id;
+        char *service = w->service;
+        w->service = NULL;
         watch_end(w);
-        supervisor_instance_idle(master.supervisor, id);
+        if (service)
+            supervisor_held(master.supervisor, str_of(service));
+        else
+            supervisor_instance_idle(master.supervisor, id);
+        free(service);
     }
 }
 
@@ -59,19 +67,27 @@ static struct watch *watch_of(uint64_t id)
 {
     LIST_EACH (&watches, it) {
         struct watch *w = container_of(it, struct watch, link);
-        if (w->id == id)
+        if (!w->service && w->id == id)
             return w;
     }
     return NULL;
 }
 
-void idle_await(uint64_t id)
+static struct watch *watch_of_service(struct str service)
 {
-    if (watch_of(id))
-        return;
+    LIST_EACH (&watches, it) {
+        struct watch *w = container_of(it, struct watch, link);
+        if (w->service && str_eq(str_of(w->service), service))
+            return w;
+    }
+    return NULL;
+}
+
+/* All workers that live now have to say it. */
+static struct watch *watch_new(void)
+{
     struct watch *w = calloc(1, sizeof(*w));
     ASSERT(w);
-    w->id = id;
     LIST_EACH (&master.workers, it) {
         const struct worker *k = container_of(it, struct worker, link);
         if (k->peer)
@@ -79,22 +95,56 @@ void idle_await(uint64_t id)
     }
     list_append(&watches, &w->link);
     look();
+    return w;
 }
 
-void idle_forget(uint64_t id)
+static void watch_said(struct watch *w, const struct worker *from)
 {
-    struct watch *w = watch_of(id);
-    if (w)
-        watch_end(w);
-}
-
-void idle_said(const struct worker *from, uint64_t id)
-{
-    struct watch *w = watch_of(id);
     if (!w)
         return;
     free_to_say(w, from->num);
     look();
+}
+
+static void watch_forget(struct watch *w)
+{
+    if (w)
+        watch_end(w);
+}
+
+void idle_await(uint64_t id)
+{
+    if (!watch_of(id))
+        watch_new()->id = id;
+}
+
+void idle_await_service(const char *service)
+{
+    if (watch_of_service(str_of(service)))
+        return;
+    struct watch *w = watch_new();
+    w->service = strdup(service);
+    ASSERT(w->service);
+}
+
+void idle_forget(uint64_t id)
+{
+    watch_forget(watch_of(id));
+}
+
+void idle_forget_service(const char *service)
+{
+    watch_forget(watch_of_service(str_of(service)));
+}
+
+void idle_said(const struct worker *from, uint64_t id)
+{
+    watch_said(watch_of(id), from);
+}
+
+void idle_said_service(const struct worker *from, struct str service)
+{
+    watch_said(watch_of_service(service), from);
 }
 
 void idle_worker_gone(const struct worker *gone)

@@ -153,6 +153,25 @@ void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum ins
         idle_forget(id);
 }
 
+static void send_hold(void *worker, const char *service, bool on)
+{
+    struct worker *w = worker;
+    if (w->peer)
+        msg_send(w->peer, MSG_HOLD, &(struct msg_hold){.on = on}, str_of(service), -1);
+}
+
+void workers_tell_hold(void *ctx, const char *service, bool on)
+{
+    (void)ctx;
+    LIST_EACH (&master.workers, it) {
+        send_hold(container_of(it, struct worker, link), service, on);
+    }
+    if (on)
+        idle_await_service(service);
+    else
+        idle_forget_service(service);
+}
+
 static void replay_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
                             const char *addr)
 {
@@ -178,6 +197,8 @@ void worker_introduce(struct worker *w, const struct loaded *l, int rescue_fd)
     worker_send_config(w, l);
     if (master.supervisor)
         supervisor_replay(master.supervisor, replay_instance, w);
+    if (master.supervisor)
+        supervisor_replay_holds(master.supervisor, send_hold, w);
 }
 
 /* ---- ticket keys ---- */
@@ -260,6 +281,8 @@ void worker_on_msg(void *ctx, struct msg *m)
                   w->num);
         break;
     case MSG_HELD:
+        idle_said_service(w, m->tail);
+        break;
     case MSG_PREPARED:
     case MSG_COMMITTED:
         break; /* answers to what only a switch of releases asks */

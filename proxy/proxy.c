@@ -32,6 +32,8 @@ struct proxy {
     const struct fields *trailers;
     unsigned refusals;   /* of backends that did not look at it */
     uint64_t wait_until; /* ms */
+    struct backend_stream stream;
+    bool ending; /* an event stream that is to end when the send under way is out */
 };
 
 static const struct exchange_ops ops;
@@ -40,6 +42,7 @@ static void proxy_over(struct proxy *p)
 {
     p->state = PROXY_OVER;
     backend_wait_cancel(&p->waiter);
+    backend_stream_leave(&p->stream);
     exchange_abort(&p->x);
     sliceq_fini(&p->held);
 }
@@ -193,9 +196,11 @@ static void on_instance(struct backend_waiter *w, struct backend_instance *i)
 static void find_instance(struct proxy *p)
 {
     uint64_t now = loop_now_ms();
+    const struct conf_service *def = p->req->route->service;
+    struct backend_service *s = backend_service(def->name);
     p->state = PROXY_WAITING;
-    backend_wait(backend_service(p->req->route->service->name), &p->waiter,
-                 p->wait_until > now ? p->wait_until - now : 0);
+    s->round = def->balance == CONF_BALANCE_ROUND;
+    backend_wait(s, &p->waiter, p->wait_until > now ? p->wait_until - now : 0);
 }
 
 static void on_start(struct req *r)
@@ -251,13 +256,45 @@ static void on_sent(struct exchange *x)
 
 /* ---- the answer ---- */
 
+/* It is no longer ours. */
+static void exchange_gone(struct proxy *p)
+{
+    p->x = NULL;
+    backend_stream_leave(&p->stream);
+}
+
+/* As if the backend had ended it: the client opens it again, and gets to the next instance. */
+static void stream_end(struct proxy *p)
+{
+    struct req *r = p->req;
+    backend_stream_leave(&p->stream);
+    exchange_abort(&p->x);
+    if (r->answer.length == REQ_LENGTH_UNKNOWN)
+        req_send(r, NULL, 0, true);
+    else
+        req_fail(r, 502, "the service was handed over");
+}
+
+static void on_stream_end(struct backend_stream *st)
+{
+    struct proxy *p = container_of(st, struct proxy, stream);
+    if (!p->x)
+        return;
+    if (p->req->send_pending)
+        p->ending = true;
+    else
+        stream_end(p);
+}
+
 static void on_head(struct exchange *x, struct exchange_head *h)
 {
     struct proxy *p = x->owner;
     struct req *r = p->req;
     const struct field *type = fields_get(&h->fields, FIELD_content_type);
-    if (type && str_istarts(type->value, STR("text/event-stream")))
+    if (type && str_istarts(type->value, STR("text/event-stream"))) {
         exchange_no_gap(x);
+        backend_stream_enter(x->instance->service, &p->stream, on_stream_end);
+    }
     r->answer.status = h->status;
     r->answer.fields = h->fields;
     r->answer.length = h->length;
@@ -277,7 +314,7 @@ static void on_answer_body(struct exchange *x, const struct slice *v, unsigned n
     struct proxy *p = x->owner;
     struct req *r = p->req;
     if (end)
-        p->x = NULL; /* it is no longer ours */
+        exchange_gone(p);
     else
         exchange_pause(x, true);
     if (r->state == REQ_BEGUN) {
@@ -294,14 +331,16 @@ static void on_answer_end(struct exchange *x, const struct fields *trailers)
     /* Those of the exchange go with it, while the codec may need them for longer. */
     struct fields *own = arena_znew(r->arena, struct fields);
     *own = *trailers;
-    p->x = NULL;
+    exchange_gone(p);
     req_send_trailers(r, own);
 }
 
 static void on_proceed(struct req *r)
 {
     struct proxy *p = r->handler_state;
-    if (p->x)
+    if (p->x && p->ending)
+        stream_end(p);
+    else if (p->x)
         exchange_pause(p->x, false);
 }
 
@@ -348,7 +387,7 @@ static void on_exchange_error(struct exchange *x, const char *err, enum exchange
     struct proxy *p = x->owner;
     struct req *r = p->req;
     bool timed_out = exchange_timed_out(err);
-    p->x = NULL;
+    exchange_gone(p);
     if (p->state == PROXY_SENDING && may_replace(p, x, how)) {
         p->retried = true;
         stats_inc(backend_retries);

@@ -325,6 +325,12 @@ static void on_instance_idle(uint64_t id)
         msg_send(w.master, MSG_INSTANCE_IDLE, &(struct msg_instance_gone){.id = id}, STR_NULL, -1);
 }
 
+static void on_service_held(struct str service)
+{
+    if (w.link == MASTER_OURS)
+        msg_send(w.master, MSG_HELD, &(struct msg_hold){.on = 1}, service, -1);
+}
+
 static void on_setup(const struct msg_setup *m, int fd)
 {
     const char *err = stats_attach(fd, m->slot);
@@ -367,6 +373,9 @@ static void on_msg(void *ctx, struct msg *m)
         break;
     case MSG_INSTANCE_GONE:
         backend_on_gone(m->fixed);
+        break;
+    case MSG_HOLD:
+        backend_on_hold(m->fixed, m->tail);
         break;
     case MSG_DRAIN:
         on_drain(m->fixed);
@@ -454,7 +463,7 @@ int worker_main(int msg_fd)
     io_setup();
     list_init(&w.listeners);
     w.rescue_fd = -1;
-    backend_setup(on_instance_idle);
+    backend_setup(on_instance_idle, on_service_held);
     w.master = msg_peer_new(msg_fd, NULL, on_msg, on_master_gone);
     struct msg_hello hello = {
         .version = MSG_VERSION, .role = ROLE_WORKER, .pid = (uint32_t)getpid()};

@@ -2,8 +2,10 @@
 A service for headgate to supervise: `service.py MODE LISTEN [FILE]`. Answers JSON like backends.py, with its name, pid
 and environment; the modes are the ways in which real programs behave badly.
 """
+import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,6 +17,8 @@ import backends  # noqa: E402
 
 
 def listening(text):
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        return socket.socket(fileno=3)
     if text.startswith("unix:"):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.bind(text[5:])
@@ -56,9 +60,29 @@ def answer(healthy):
             peer.backend.whole(peer, req)
             return peer.reply(200, [("Content-Type", "application/json")], json.dumps(
                 {"pid": os.getpid(), "uid": os.getuid(), "argv": sys.argv, "cwd": os.getcwd(), "env": dict(os.environ),
-                 "pgid": os.getpgid(0), "fds": sorted(int(f) for f in os.listdir("/proc/self/fd"))}))
+                 "pgid": os.getpgid(0), "umask": umask(), "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+                 "status": open("/proc/self/status").read(), "fds": sorted(int(f) for f in os.listdir("/proc/self/fd"))}))
+        if req.path == "/notify":
+            peer.backend.whole(peer, req)
+            notify(req.target.partition("?")[2].replace("%20", " "))
+            return peer.reply(200, [], b"said")
+        if req.path == "/events":
+            peer.backend.whole(peer, req)
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n")
+            return peer.wait_gone()
         return backends.by_path(peer, req)
     return behave
+
+
+def umask():
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
+def notify(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
 
 
 def spawn_sleepers():
@@ -85,6 +109,9 @@ def main():
     if mode == "daemonise":
         if os.fork():
             os._exit(0)
+    if mode == "owns-data":     # two at a time would be the end of the data
+        lock = open(extra, "a")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     if mode == "wait-for-file":
         while not os.path.exists(extra):
             time.sleep(0.02)
@@ -93,6 +120,11 @@ def main():
             time.sleep(1000)
     healthy = (lambda: os.path.exists(extra)) if mode == "healthy-by-file" else (lambda: True)
     backends.Backend(answer(healthy), sock=listening(listen))
+    if mode == "notify-by-file":
+        notify("STATUS=reading the index")
+        while not os.path.exists(extra):
+            time.sleep(0.02)
+        notify("READY=1\nSTATUS=serving")
     if mode == "chatty":
         for i in range(20000):
             print(f"chatter {i} " + "x" * 80)

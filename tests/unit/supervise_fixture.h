@@ -297,7 +297,8 @@ static pid_t pid_file(const char *name)
 
 static int setup(void **state)
 {
-    static const struct supervisor_ops ops = {on_instance, on_all_stopped};
+    static const struct supervisor_ops ops = {.on_instance = on_instance,
+                                              .on_all_stopped = on_all_stopped};
     (void)state;
     snprintf(dir, sizeof(dir), "/tmp/hg-supervise-XXXXXX");
     assert_non_null(mkdtemp(dir));

@@ -167,6 +167,12 @@ static void dump_service(struct out *o, const struct conf_service *s)
             s->health_failures, (unsigned long long)s->start_timeout, s->stop_signal,
             (unsigned long long)s->stop_timeout, (unsigned long long)s->restart_min,
             (unsigned long long)s->restart_max, (unsigned long long)s->wait_ready);
+    for (unsigned i = 0; i < s->n_ports; i++)
+        out_fmt(o, "    port " STR_FMT " %u%s\n", STR_ARG(s->ports[i].name), s->ports[i].number,
+                i == s->ready_port ? " (asked)" : "");
+    if (s->instances > 1 || s->balance || s->open_files || s->exclusive)
+        out_fmt(o, "    instances %u balance %d open_files %u%s%s\n", s->instances, s->balance,
+                s->open_files, s->exclusive ? " exclusive" : "", s->handover ? " handover" : "");
 }
 
 static void dump_fields(struct out *o, const char *label, const struct conf_fields *f)
@@ -455,7 +461,12 @@ static void test_issuer(void **state)
 static void test_expand(void **state)
 {
     (void)state;
-    struct conf_vars v = {.listen = STR("127.0.0.1:9"), .port = STR("9"), .instance = STR("2")};
+    const struct conf_port ports[] = {{STR("a"), 80}, {STR("b-c"), 65535}};
+    struct conf_vars v = {.listen = STR("127.0.0.1:9"),
+                          .port = STR("9"),
+                          .instance = STR("2"),
+                          .ports = ports,
+                          .n_ports = 2};
     static const struct {
         const char *text, *want;
     } cases[] = {
@@ -467,6 +478,9 @@ static void test_expand(void **state)
         {"$$$port", "$9"},
         {"a$instance:$port", "a2:9"},
         {"$release", ""},
+        {"$port:a", "80"},
+        {"$port:b-c,${port:a}0", "65535,800"},
+        {"$port:none", ""},
         {"", ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
