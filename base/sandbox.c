@@ -77,6 +77,7 @@ static const int worker_calls[] = {
     SCMP_SYS(getpeername),
     /* files: only from a root that was handed over */
     SCMP_SYS(openat2),
+    SCMP_SYS(getdents64),
     SCMP_SYS(fstat),
     SCMP_SYS(fcntl),
     SCMP_SYS(memfd_create),
@@ -131,7 +132,6 @@ static const int agent_calls[] = {
     SCMP_SYS(fstatfs),
     SCMP_SYS(readlink),
     SCMP_SYS(readlinkat),
-    SCMP_SYS(getdents64),
     SCMP_SYS(getcwd),
     SCMP_SYS(mkdir),
     SCMP_SYS(mkdirat),
@@ -190,7 +190,6 @@ static const int sanitizer_calls[] = {
     SCMP_SYS(readlinkat),
     SCMP_SYS(stat),
     SCMP_SYS(newfstatat),
-    SCMP_SYS(getdents64),
     SCMP_SYS(access),
     SCMP_SYS(getcwd),
     SCMP_SYS(clone),

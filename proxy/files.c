@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 #include "base/loop.h"
-#include "proxy/files_cache.h"
+#include "proxy/error_page.h"
+#include "proxy/files_list.h"
 #include "proxy/redirect.h"
 #include "proxy/req.h"
 #include "proxy/uri.h"
@@ -28,11 +29,13 @@ static void files_release(struct req *r)
 }
 
 /*
- * Dot files are not served: they are there for programs on the box. Only /.well-known/ at the
- * site's root is for everyone (RFC 8615).
+ * Dot files are not served unless the site says so: they are there for programs on the box. Only
+ * /.well-known/ at the site's root is for everyone (RFC 8615).
  */
 static bool has_dot_file(const struct req *r, struct str name)
 {
+    if (r->site->dotfiles)
+        return false;
     if (str_eq(r->route->path, STR("/")) && str_starts(name, STR(".well-known/")))
         name = str_sub(name, 12, name.n);
     for (size_t i = 0; i < name.n; i++)
@@ -66,20 +69,12 @@ static bool file_name(const struct req *r, struct str *name, bool *folder)
     if (memmem(name->p, name->n, "//", 2))
         *name = collapse_slashes(r->arena, *name);
     *folder = name->n == 0 || name->p[name->n - 1] == '/';
-    if (has_dot_file(r, *name))
-        return false;
-    if (!*folder)
-        return true;
-    struct str index = r->route->index;
-    if (index.n == 0)
-        return false;
-    struct out o = out_on(arena_alloc(r->arena, name->n + index.n + 1), name->n + index.n + 1);
-    out_str(&o, *name);
-    out_str(&o, index);
-    *name = out_done(&o);
-    out_char(&o, '\0');
-    ASSERT(!o.over);
-    return true;
+    return !has_dot_file(r, *name);
+}
+
+static struct str index_name(const struct req *r, struct str folder)
+{
+    return arena_fmt(r->arena, STR_FMT STR_FMT, STR_ARG(folder), STR_ARG(r->route->index));
 }
 
 static void fail_found(struct req *r, enum files_found found)
@@ -218,28 +213,87 @@ static void answer_entry(struct req *r)
     }
 }
 
+/* ---- which file ---- */
+
+static enum files_found open_entry(struct req *r, struct str name)
+{
+    struct files *f = r->handler_state;
+    return files_cache_open(r->snap->root_fds[r->route->root], r->snap->conf->generation,
+                            r->route->root, name, &f->entry);
+}
+
+static enum files_found answer_listing(struct req *r, struct str folder)
+{
+    const struct field *accept = fields_get(&r->fields, FIELD_accept);
+    const bool json = accept && error_page_prefers_json(accept->value);
+    struct fields *f = &r->answer.fields;
+    struct files_list l;
+    enum files_found found =
+        files_list_read(r->arena, r->snap->root_fds[r->route->root], folder, r->site->dotfiles, &l);
+    if (found != FILES_FOUND)
+        return found;
+    fields_add_token(r->arena, f, FIELD_vary, STR("accept"));
+    fields_add_token(r->arena, f, FIELD_cache_control, STR("no-cache"));
+    fields_add(r->arena, f, STR("x-content-type-options"), STR("nosniff"));
+    if (json) {
+        req_answer_text(r, 200, STR("application/json"), files_list_json(r->arena, &l));
+        return found;
+    }
+    struct str shown =
+        arena_fmt(r->arena, STR_FMT STR_FMT, STR_ARG(r->route->path), STR_ARG(folder));
+    req_answer_text(r, 200, STR("text/html; charset=utf-8"),
+                    files_list_html(r->arena, &l, shown, folder.n > 0));
+    return found;
+}
+
+/* A folder means its index, else its listing where the route has one. True: answered. */
+static bool answer_folder(struct req *r, struct str name, enum files_found *found)
+{
+    *found = r->route->index.n ? open_entry(r, index_name(r, name)) : FILES_MISSING;
+    if (*found == FILES_FOUND) {
+        answer_entry(r);
+        return true;
+    }
+    if (!r->route->listing || (*found != FILES_MISSING && *found != FILES_FOLDER))
+        return false;
+    *found = answer_listing(r, name);
+    return *found == FILES_FOUND;
+}
+
+static bool answer_file(struct req *r, struct str name, enum files_found *found)
+{
+    *found = open_entry(r, name);
+    if (*found == FILES_FOUND)
+        answer_entry(r);
+    else if (*found == FILES_FOLDER && r->route->prefix)
+        redirect_answer(r, 308, redirect_add_slash(r));
+    else
+        return false;
+    return true;
+}
+
 static void files_start(struct req *r)
 {
+    const struct str fallback = r->route->fallback;
     struct str name;
     bool folder;
+    enum files_found found;
     if (r->method != METHOD_GET && r->method != METHOD_HEAD) {
         fields_add(r->arena, &r->answer.fields, STR("allow"), STR("GET, HEAD"));
         req_fail(r, 405, "files take GET and HEAD only");
         return;
     }
-    struct files *f = arena_znew(r->arena, struct files);
-    r->handler_state = f;
+    r->handler_state = arena_znew(r->arena, struct files);
     if (!file_name(r, &name, &folder)) {
         req_fail(r, 404, err_missing);
         return;
     }
-    const unsigned root = r->route->root;
-    enum files_found found =
-        files_cache_open(r->snap->root_fds[root], r->snap->conf->generation, root, name, &f->entry);
+    if (folder ? answer_folder(r, name, &found) : answer_file(r, name, &found))
+        return;
+    if (fallback.n && (found == FILES_MISSING || found == FILES_FOLDER))
+        found = open_entry(r, fallback);
     if (found == FILES_FOUND)
         answer_entry(r);
-    else if (found == FILES_FOLDER && !folder && r->route->prefix)
-        redirect_answer(r, 308, redirect_add_slash(r));
     else
         fail_found(r, found);
 }

@@ -188,7 +188,7 @@ size_t files_cache_bytes(void)
 
 /* ---- the file ---- */
 
-static enum files_found found_of_errno(int err)
+enum files_found files_found_of_errno(int err)
 {
     switch (err) {
     case EACCES:
@@ -209,21 +209,28 @@ static enum files_found found_of_errno(int err)
 }
 
 /*
- * O_NONBLOCK: a FIFO must not hold the worker; it is found out by fstat and closed. EAGAIN means
- * that something below the root was renamed meanwhile, so that the kernel could not be sure.
+ * EAGAIN means that something below the root was renamed meanwhile, so that the kernel could not be
+ * sure.
  */
-static enum files_found file_open(int root_fd, const char *name, int *fd, struct stat *st)
+int files_open_beneath(int root_fd, const char *name, uint64_t flags)
 {
     struct open_how how = {
-        .flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY,
+        .flags = flags | O_CLOEXEC,
         .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
     };
-    int tries = TRIES;
+    int fd, tries = TRIES;
     do {
-        *fd = (int)syscall(SYS_openat2, root_fd, name, &how, sizeof(how));
-    } while (*fd < 0 && (errno == EAGAIN || errno == EINTR) && --tries);
+        fd = (int)syscall(SYS_openat2, root_fd, name, &how, sizeof(how));
+    } while (fd < 0 && (errno == EAGAIN || errno == EINTR) && --tries);
+    return fd;
+}
+
+/* O_NONBLOCK: a FIFO must not hold the worker; it is found out by fstat and closed. */
+static enum files_found file_open(int root_fd, const char *name, int *fd, struct stat *st)
+{
+    *fd = files_open_beneath(root_fd, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (*fd < 0)
-        return found_of_errno(errno);
+        return files_found_of_errno(errno);
     enum files_found found = FILES_FOUND;
     if (fstat(*fd, st) != 0)
         found = FILES_BROKEN;

@@ -39,6 +39,13 @@ enum files_found {
 };
 
 /*
+ * Opens `name` beneath the root: no link leads out of it. -1 and errno. `flags`: of open(2), close
+ * on exec always.
+ */
+int files_open_beneath(int root_fd, const char *name, uint64_t flags);
+enum files_found files_found_of_errno(int err);
+
+/*
  * `name`: relative, NUL-terminated, decoded, checked for dot files by the caller. `generation` and
  * `root` tell roots of different configurations apart. On FILES_FOUND the caller holds a reference.
  */
