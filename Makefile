@@ -90,7 +90,7 @@ BENCH_SRC := $(wildcard tests/bench/*.c)
 HEADERS   := $(wildcard base/*.h conf/*.h acme/*.h channels/*.h proxy/*.h tests/*/*.h)
 ALL_C     := $(SOURCES) $(DEMO_SRC) $(wildcard tests/*/*.c)
 UNITS_SYSTEMD := headgate.service headgate-user.service
-MAN       := $(patsubst man/%,$(BUILD)/man/%,$(wildcard man/*.8) $(patsubst %.in,%,$(wildcard man/*.5.in)))
+MAN       := $(patsubst man/%,$(BUILD)/man/%,$(wildcard man/*.8) $(patsubst %.in,%,$(wildcard man/*.[57].in)))
 
 OBJ       := $(BUILD)/obj
 LIB_OBJ   := $(LIB_SRC:%.c=$(OBJ)/%.o)
@@ -161,6 +161,11 @@ $(BUILD)/man/%.5: man/%.5.in $(BUILD)/headgate
 	$(call say,MAN,$@)
 	$(Q)mkdir -p $(@D) && $(BUILD)/headgate schema --mdoc > $@.keys
 	$(Q)sed -e '/^@KEYS@$$/{r $@.keys' -e 'd}' $< > $@ && rm -f $@.keys
+
+$(BUILD)/man/%.7: man/%.7.in $(BUILD)/headgate
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D) && $(BUILD)/headgate schema --metrics > $@.list
+	$(Q)sed -e '/^@METRICS@$$/{r $@.list' -e 'd}' $< > $@ && rm -f $@.list
 
 # Written only when the content differs, so that their time is that of the last change.
 $(OBJ)/flags: FORCE
@@ -249,7 +254,7 @@ install: all man ## into DESTDIR and PREFIX (/usr/local)
 
 uninstall: ## what install put there; configuration and state stay
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/bin/headgate
-	$(Q)rm -f $(DESTDIR)$(PREFIX)/share/man/man8/headgate.8 $(DESTDIR)$(PREFIX)/share/man/man5/headgate.yaml.5
+	$(Q)rm -f $(DESTDIR)$(PREFIX)/share/man/man8/headgate.8 $(DESTDIR)$(PREFIX)/share/man/man5/headgate.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man7/headgate-metrics.7
 	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(UNITS_SYSTEMD)) \
 	    $(DESTDIR)$(PREFIX)/lib/sysusers.d/headgate.conf
 	$(Q)rm -rf $(DESTDIR)$(PREFIX)/share/doc/headgate

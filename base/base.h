@@ -188,6 +188,7 @@ static inline void list_remove(struct list *l)
 
 /* ---- time and randomness ---- */
 uint64_t now_ms(void);                /* CLOCK_MONOTONIC; in a loop prefer loop_now_ms() */
+uint64_t now_us(void);                /* the same, finer */
 int64_t wall_s(void);                 /* seconds since 1970 */
 void random_bytes(void *p, size_t n); /* getrandom; dies when the kernel has none */
 

@@ -52,7 +52,8 @@
       0)                                   /* W→M: a draining one has no request left here */       \
     X(RESCUE, 29, struct msg_empty, 0, 1)  /* M→W: where to wait for the next master */             \
     X(ORPHAN, 30, struct msg_orphan, 0, 0) /* W→M: frozen for ever: to the next master */           \
-    X(ORPHAN_LISTENER, 31, struct msg_orphan_listener, 0, 1) /* W→M: frozen for ever */
+    X(ORPHAN_LISTENER, 31, struct msg_orphan_listener, 0, 1) /* W→M: frozen for ever */             \
+    X(ROWS, 32, struct msg_empty, 0, 1) /* M→W: fd: the segment of labelled counters */
 
 enum msg_role { ROLE_MASTER = 1, ROLE_WORKER = 2, ROLE_AGENT = 3 };
 enum instance_state {
@@ -61,7 +62,8 @@ enum instance_state {
     INSTANCE_DRAINING = 3,
     INSTANCE_HELD = 4
 };
-enum listener_kind { LISTENER_HTTP = 1, LISTENER_HTTPS = 2 };
+/* LISTENER_METRICS: metrics, /healthz and /readyz of headgate itself, no site of anybody. */
+enum listener_kind { LISTENER_HTTP = 1, LISTENER_HTTPS = 2, LISTENER_METRICS = 3 };
 
 struct msg_empty {
     uint32_t zero;

@@ -7,15 +7,19 @@
 
 #include "base/base.h"
 
-/* name, kind (counter only grows | gauge), help */
+/*
+ * name, kind (counter only grows | gauge), help. A new one is told to Prometheus as headgate_NAME,
+ * counters with _total behind it; metrics_families.c has those that are called otherwise. What the
+ * master alone knows it keeps in its own slot (master_metrics.c). Labelled ones: proxy/rows.h.
+ */
 #define STATS_TABLE(X)                                                                       \
     X(connections_total, counter, "client connections accepted")                             \
     X(connections, gauge, "client connections open now")                                     \
-    X(connections_h1, gauge, "client connections speaking HTTP/1.1 now")                     \
-    X(connections_h2, gauge, "client connections speaking HTTP/2 now")                       \
-    X(handshakes_full, counter, "full TLS handshakes")                                       \
-    X(handshakes_resumed, counter, "resumed TLS handshakes")                                 \
-    X(handshakes_failed, counter, "TLS handshakes that failed")                              \
+    X(connections_h1, gauge, "client connections open now by protocol")                      \
+    X(connections_h2, gauge, "client connections open now by protocol")                      \
+    X(handshakes_full, counter, "TLS handshakes by result")                                  \
+    X(handshakes_resumed, counter, "TLS handshakes by result")                               \
+    X(handshakes_failed, counter, "TLS handshakes by result")                                \
     X(requests_total, counter, "requests begun")                                             \
     X(requests, gauge, "requests under way now")                                             \
     X(answers_2xx, counter, "answers by class of status")                                    \
@@ -33,7 +37,17 @@
     X(backend_retries, counter, "requests sent again after a stale kept connection")         \
     X(access_dropped, counter, "access log lines dropped because the reader was slow")       \
     X(log_dropped, counter, "log lines dropped because the reader was slow")                 \
-    X(config_generation, gauge, "generation of the configuration in use")
+    X(config_generation, gauge, "generation of the configuration in use")                    \
+    X(serving, gauge, "1 while the server serves, 0 while it starts or stops")               \
+    X(reloading, gauge, "1 while a reload is under way")                                     \
+    X(reloads_done, counter, "reloads by outcome; certificate files read again count too")   \
+    X(reloads_refused, counter, "reloads by outcome")                                        \
+    X(reload_ok, gauge, "1 when the last reload was applied, 0 when it was refused")         \
+    X(reload_at, gauge, "when the last reload that was applied ended")                       \
+    X(workers_wanted, gauge, "workers that the configuration asks for")                      \
+    X(workers_serving, gauge, "workers that serve now")                                      \
+    X(worker_restarts, counter, "own processes that ended by themselves and were restarted") \
+    X(agent_restarts, counter, "own processes that ended by themselves and were restarted")
 
 enum stats_id {
 #define X(name, kind, help) STAT_##name,

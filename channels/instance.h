@@ -43,6 +43,7 @@ struct service {
     struct list instances;          /* oldest first */
     bool holding;                   /* handover: workers were told HOLD, the old one still runs */
     struct deadline hold_limit;
+    uint64_t restarts_untold; /* since supervisor_count */
 };
 
 enum inst_event {

@@ -115,6 +115,24 @@ static json_t *service_json(const struct service *svc)
     return o;
 }
 
+void supervisor_count(struct supervisor *s,
+                      void (*each)(void *ctx, const char *service, const unsigned states[INST_GONE],
+                                   uint64_t restarts),
+                      void *ctx)
+{
+    LIST_EACH (&s->services, l) {
+        struct service *svc = container_of(l, struct service, link);
+        unsigned states[INST_GONE] = {0};
+        LIST_EACH (&svc->instances, k) {
+            const struct instance *i = container_of(k, struct instance, link);
+            if (i->state < INST_GONE)
+                states[i->state]++;
+        }
+        each(ctx, svc->name, states, svc->restarts_untold);
+        svc->restarts_untold = 0;
+    }
+}
+
 json_t *supervisor_status(const struct supervisor *s)
 {
     json_t *all = json_array();

@@ -169,6 +169,7 @@ static void act_start(struct instance *i)
     if (i->starts++) {
         i->id = ++i->svc->sup->last_id;
         i->restarts++;
+        i->svc->restarts_untold++;
     }
     const struct conf_service *def = i->svc->def;
     i->stop_signal = def->stop_signal ? def->stop_signal : SIGTERM;

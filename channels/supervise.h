@@ -81,6 +81,14 @@ void supervisor_replay_holds(struct supervisor *s,
 /* True once no instance is INST_STARTING for the first time (each is ready, or failed at least
  * once). */
 bool supervisor_settled(const struct supervisor *s);
+/*
+ * For each service: how many instances are in each state, and how many restarts there were since
+ * the last call.
+ */
+void supervisor_count(struct supervisor *s,
+                      void (*each)(void *ctx, const char *service, const unsigned states[INST_GONE],
+                                   uint64_t restarts),
+                      void *ctx);
 json_t *supervisor_status(
     const struct supervisor *s); /* array of services with their instances; caller's */
 

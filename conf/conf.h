@@ -13,7 +13,7 @@
 #include "base/arena.h"
 #include "conf/diag.h"
 
-enum conf_listen_kind { CONF_LISTEN_HTTP = 1, CONF_LISTEN_HTTPS = 2 };
+enum conf_listen_kind { CONF_LISTEN_HTTP = 1, CONF_LISTEN_HTTPS = 2, CONF_LISTEN_METRICS = 3 };
 enum conf_https { CONF_HTTPS_REDIRECT, CONF_HTTPS_BOTH, CONF_HTTPS_ONLY };
 enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
 enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };

@@ -116,8 +116,8 @@ static void add_listen(struct load *l, enum conf_listen_kind kind, const struct 
         (struct conf_listen){.kind = kind, .addr = *addr, .place = place_keep(l, at)};
 }
 
-static void load_listen_key(struct load *l, const struct node *map, enum conf_listen_kind kind,
-                            const char *name)
+static void load_listen_key(struct load *l, const struct node *map, enum schema_group g,
+                            enum conf_listen_kind kind, const char *name)
 {
     struct str *texts;
     const struct node **items;
@@ -130,12 +130,12 @@ static void load_listen_key(struct load *l, const struct node *map, enum conf_li
         memcpy(more, l->c->listens, l->c->n_listens * sizeof(*more));
     l->c->listens = more;
     if (!n) {
-        struct str t = get_text(l, NULL, map, G_LISTEN, name);
+        struct str t = get_text(l, NULL, map, g, name);
         if (value_listen(l->a, t, &addr, &e))
             add_listen(l, kind, &addr, (struct diag_place){.file = source_file(l->src)});
         return;
     }
-    unsigned count = get_list(l, NULL, map, G_LISTEN, name, &texts, &items);
+    unsigned count = get_list(l, NULL, map, g, name, &texts, &items);
     for (unsigned i = 0; i < count; i++) {
         if (value_is_off(texts[i]) || !value_listen(l->a, texts[i], &addr, &e))
             continue;
@@ -151,14 +151,21 @@ static bool is_nothing(const struct node *n)
 static void load_listen(struct load *l)
 {
     const struct node *map = node_get(l->root, "listen"), *public = node_get(map, "public");
-    load_listen_key(l, map, CONF_LISTEN_HTTP, "http");
-    load_listen_key(l, map, CONF_LISTEN_HTTPS, "https");
+    load_listen_key(l, map, G_LISTEN, CONF_LISTEN_HTTP, "http");
+    load_listen_key(l, map, G_LISTEN, CONF_LISTEN_HTTPS, "https");
     l->c->public_http = (uint16_t)get_number(l, NULL, public, G_PUBLIC, "http");
     l->c->public_https = (uint16_t)get_number(l, NULL, public, G_PUBLIC, "https");
     if (is_nothing(node_get(map, "http")) && is_nothing(node_get(map, "https"))) {
         unsigned id = diags_add(l->d, "E067", map->at, "neither http nor https is listened on");
         diags_hint(l->d, id, "write listen: { https: \":443\" }");
     }
+}
+
+static void load_metrics(struct load *l)
+{
+    const struct node *metrics = node_get(l->root, "metrics");
+    if (!node_is_off(metrics))
+        load_listen_key(l, metrics, G_METRICS, CONF_LISTEN_METRICS, "listen");
 }
 
 /* ---- log and admin ---- */
@@ -276,6 +283,7 @@ void load_global(struct load *l)
         workers = MIN(source_fact(l->src, FACT_CPUS), (uint64_t)256);
     l->c->workers = (unsigned)MAX(workers, (uint64_t)1);
     load_listen(l);
+    load_metrics(l);
     l->c->tls.min_version = 0x0303;
     load_tls(l, NULL, node_get(l->root, "tls"), &l->c->tls);
     load_log(l);

@@ -89,7 +89,7 @@ const struct schema_key schema_keys[] = {
       "Password files for basic_auth.", .map = G_USER, .names = N_NAME)
     K(G_ROOT, "log", T_MAP, ONE, 0, NULL,
       "headgate's own log and the access log.", .map = G_LOG)
-    K(G_ROOT, "metrics", T_MAP, ONE, S_OFF | S_LATER, NULL,
+    K(G_ROOT, "metrics", T_MAP, ONE, S_OFF, NULL,
       "Metrics, /healthz and /readyz of headgate itself.", .map = G_METRICS)
     K(G_ROOT, "admin", T_MAP, ONE, 0, NULL,
       "The socket that `headgate status` and its like talk to.", .map = G_ADMIN)
@@ -189,8 +189,8 @@ const struct schema_key schema_keys[] = {
     K(G_ACCESS, "exclude", T_STRING, LIST, S_NONE, "[]",
       "Paths that are not logged: exact, or with / at the end a prefix.")
 
-    K(G_METRICS, "listen", T_ADDR, ONE, S_OFF, "\"127.0.0.1:9145\"",
-      "Address of the metrics, or off.")
+    K(G_METRICS, "listen", T_LISTEN, ONE, S_OFF, "\"127.0.0.1:9145\"",
+      "Where GET /metrics, /healthz and /readyz are answered, over plain HTTP: an address, or off.")
 
     K(G_ADMIN, "socket", T_PATH, ONE, 0, "$runtime/admin.sock",
       "Path of the socket.")

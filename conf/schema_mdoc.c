@@ -2,44 +2,8 @@
  * schema_mdoc.c - the key reference of headgate.yaml(5), in mdoc, from the schema table.
  */
 #include "conf/conf.h"
+#include "conf/mdoc.h"
 #include "conf/schema.h"
-
-static void write_escaped(FILE *f, struct str word, bool first)
-{
-    if (first && word.n && (word.p[0] == '.' || word.p[0] == '\''))
-        fputs("\\&", f);
-    for (size_t i = 0; i < word.n; i++)
-        if (word.p[i] == '\\')
-            fputs("\\e", f);
-        else if (word.p[i] == '`')
-            fputs("\\(ga", f);
-        else if (word.p[i] == '\'')
-            fputs("\\(aq", f);
-        else
-            fputc(word.p[i], f);
-}
-
-/*
- * Text for mdoc, without its last newline: a new sentence is a new line, lines are short, and what
- * has a meaning to roff is escaped.
- */
-static void write_text(FILE *f, const char *text)
-{
-    struct str rest = str_of(text), word;
-    size_t col = 0;
-    bool sentence_ended = false;
-    while (str_split(&rest, ' ', &word)) {
-        if (col && (sentence_ended || col + 1 + word.n > 72)) {
-            fputc('\n', f);
-            col = 0;
-        } else if (col) {
-            fputc(' ', f);
-        }
-        write_escaped(f, word, col == 0);
-        col += word.n + 1;
-        sentence_ended = str_ends(word, STR("."));
-    }
-}
 
 /* mdoc macros end their arguments at spaces and take words such as Ar as macros: one quoted word.
  */
@@ -77,7 +41,7 @@ static void write_type(FILE *f, const struct schema_key *k)
                                          [ONE_OR_LIST] = "One, or a list; each is ",
                                          [NAMED] = "By name; each is "};
     fputs(shapes[k->shape], f);
-    write_text(f, schema_type_words(k));
+    mdoc_text(f, schema_type_words(k));
     if (k->flags & S_OFF)
         fputs(", or off", f);
     if (k->flags & S_AUTO)
@@ -90,7 +54,7 @@ static void write_key(FILE *f, const struct schema_key *k)
     fputs(".It Ic ", f);
     write_word(f, k->name);
     fputc('\n', f);
-    write_text(f, k->doc);
+    mdoc_text(f, k->doc);
     fputc('\n', f);
     write_type(f, k);
     if (k->def) {

@@ -205,14 +205,6 @@ static const struct clock_text *clock_now(unsigned *ms)
     return &text;
 }
 
-static uint64_t duration_us(const struct req *r)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    const uint64_t us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-    return r->started_us && us > r->started_us ? us - r->started_us : 0;
-}
-
 /* Gone before it got an answer: 499, as log analysers know it from other servers. */
 static unsigned status_of(const struct req *r)
 {
@@ -247,7 +239,7 @@ static void line_json(struct out *o, const struct req *r, bool query)
     unsigned ms;
     char id[17];
     const struct clock_text *now = clock_now(&ms);
-    const uint64_t us = duration_us(r);
+    const uint64_t us = r->took_us;
     out_lit(o, "{\"ts\":\"");
     out_bytes(o, now->json, now->json_n);
     out_char(o, '.');

@@ -31,6 +31,7 @@ struct backend_service *backend_service(struct str name)
         if (str_eq(s->name, name))
             return s;
     }
+    const size_t slash = str_chr(name, '/');
     struct backend_service *s = calloc(1, sizeof(*s) + name.n);
     ASSERT(s);
     char *copy = (char *)(s + 1);
@@ -40,6 +41,9 @@ struct backend_service *backend_service(struct str name)
     list_init(&s->waiters);
     list_init(&s->streams);
     list_append(&services, &s->link);
+    s->row =
+        rows_use(ROW_SERVICE,
+                 &(struct row_key){{str_sub(name, 0, slash), str_sub(name, slash + 1, name.n)}});
     return s;
 }
 
@@ -117,10 +121,29 @@ static void tell_when_held(struct backend_service *s)
         on_held(s->name);
 }
 
+void backend_connect_begun(struct backend_instance *i)
+{
+    stats_inc(backend_connects);
+    row_add(&i->service->row->connects, 1);
+}
+
+void backend_connect_failed(struct backend_instance *i)
+{
+    stats_inc(backend_connect_failures);
+    row_add(&i->service->row->connect_failures, 1);
+}
+
+void backend_request_begun(struct backend_instance *i)
+{
+    i->busy++;
+    row_add(&i->service->row->in_flight, 1);
+}
+
 void backend_request_over(struct backend_instance *i)
 {
     ASSERT(i->busy > 0);
     i->busy--;
+    row_add(&i->service->row->in_flight, -1);
     tell_when_idle(i);
     tell_when_held(i->service);
 }
@@ -159,6 +182,7 @@ static void waiter_leave(struct backend_waiter *w)
     deadline_cancel(&w->deadline);
     s->n_waiters--;
     stats_dec(requests_waiting);
+    row_add(&s->row->waiting, -1);
 }
 
 static void waiters_serve(struct backend_service *s)
@@ -198,6 +222,7 @@ void backend_wait(struct backend_service *s, struct backend_waiter *w, uint64_t 
     w->service = s;
     s->n_waiters++;
     stats_inc(requests_waiting);
+    row_add(&s->row->waiting, 1);
     list_append(&s->waiters, &w->link);
     deadline_set(&w->deadline, ms, on_wait_over);
     if (!deadline_is_set(&s->retry))

@@ -8,6 +8,7 @@
 
 #include "base/io.h"
 #include "base/msg.h"
+#include "proxy/rows.h"
 
 #define BACKEND_WAITERS_MAX 1024 /* requests held for one service, in this worker */
 #define BACKEND_IDLE_MAX \
@@ -23,6 +24,7 @@ struct backend_service {
     struct list streams;   /* struct backend_stream: answers without an end of their own */
     bool round;            /* balance: round */
     enum { HOLD_OFF, HOLD_ON, HOLD_TOLD } hold; /* told: that no request is left */
+    struct service_row *row;                    /* what of it is counted */
 };
 
 /* An answer that goes on until somebody ends it: an event stream. Embed it, zeroed. */
@@ -78,6 +80,12 @@ void backend_unref(struct backend_instance **i);
  */
 bool backend_met_itself(const struct backend_instance *i, int fd);
 
+/* Who opens a connection to it says so, and when that did not come about. */
+void backend_connect_begun(struct backend_instance *i);
+void backend_connect_failed(struct backend_instance *i);
+
+/* A request is on it from now on. */
+void backend_request_begun(struct backend_instance *i);
 /* A request on it is over; tells when a draining one has none left. */
 void backend_request_over(struct backend_instance *i);
 

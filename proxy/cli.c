@@ -12,6 +12,7 @@
 #include "conf/conf.h"
 #include "proxy/admin.h"
 #include "proxy/listeners.h"
+#include "proxy/metrics.h"
 #include "proxy/roles.h"
 
 /* Which options a verb takes besides none: bits, one for each entry of `options`. */
@@ -26,6 +27,7 @@ enum {
     OPT_PLAN = 1 << 7,
     OPT_WATCH = 1 << 8,
     OPT_MDOC = 1 << 9,
+    OPT_METRICS = 1 << 10,
     OPT_SERVER = OPT_CONFIG | OPT_SOCKET | OPT_JSON,
 };
 
@@ -39,6 +41,7 @@ static const struct option {
     {"--offline", OPT_OFFLINE, false}, {"--online", OPT_ONLINE, false},
     {"--format", OPT_FORMAT, true},    {"--plan", OPT_PLAN, false},
     {"--watch", OPT_WATCH, false},     {"--mdoc", OPT_MDOC, false},
+    {"--metrics", OPT_METRICS, false},
 };
 
 static int usage_error(const char *text, const char *detail)
@@ -122,6 +125,8 @@ static int verb_explain(struct cli *c)
 
 static int verb_schema(struct cli *c)
 {
+    if (c->metrics)
+        return metrics_print_mdoc(stdout);
     return c->mdoc ? conf_print_keys_mdoc(stdout) : conf_print_schema(stdout);
 }
 
@@ -241,8 +246,9 @@ static const struct verb {
     {"restart", verb_restart, OPT_SERVER, "CHANNEL/SERVICE",
      "start a service anew: restart CHANNEL/SERVICE"},
     {"explain", verb_explain, 0, "CODE", "more about a diagnostic: explain E003"},
-    {"schema", verb_schema, OPT_MDOC, NULL,
-     "the configuration's JSON Schema; --mdoc: the manual's key reference"},
+    {"schema", verb_schema, OPT_MDOC | OPT_METRICS, NULL,
+     "the configuration's JSON Schema; --mdoc, --metrics: the manuals' references of keys, "
+     "metrics"},
     {"version", verb_version, OPT_JSON, NULL, "the version"},
 #define LATER(name)               \
     {                             \
@@ -361,6 +367,9 @@ static const char *take_option(struct cli *c, unsigned bit, const char *value)
         break;
     case OPT_WATCH:
         c->watch = true;
+        break;
+    case OPT_METRICS:
+        c->metrics = true;
         break;
     default:
         c->mdoc = true;

@@ -20,7 +20,7 @@ struct cli {
     const char *socket; /* NULL: the config's */
     const char *word;   /* the verb's own argument */
     enum cli_format format;
-    bool json, strict, offline, online, plan, watch, mdoc;
+    bool json, strict, offline, online, plan, watch, mdoc, metrics;
 };
 
 /* The whole command line; returns the exit status. */

@@ -60,6 +60,7 @@ void client_close(struct client *c)
     list_remove(&c->link);
     count--;
     stats_dec(connections);
+    row_add(&c->row->connections, -1);
     if (c->opened)
         stats_add(c->h2 ? STAT_connections_h2 : STAT_connections_h1, -1);
     loop_free_later(c, client_free);
@@ -212,7 +213,8 @@ static void peer_text(struct client *c, const struct sockaddr *sa)
     }
 }
 
-void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kind)
+void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kind,
+                     struct listener_row *row)
 {
     struct client *c = calloc(1, sizeof(*c));
     int on = 1;
@@ -221,12 +223,15 @@ void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kin
     if (peer->sa_family != AF_UNIX)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     c->kind = kind;
+    c->row = row;
     c->protocol = &h1_protocol;
     c->state_since = loop_now_ms();
     list_append(&clients, &c->link);
     count++;
     stats_inc(connections_total);
     stats_inc(connections);
+    row_add(&row->accepted, 1);
+    row_add(&row->connections, 1);
     io_init(&c->io, fd, &client_io);
     if (kind == LISTENER_HTTPS) {
         c->snap = snapshot_ref(snapshot_current());

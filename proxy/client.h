@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/msg.h"
 #include "proxy/h1.h"
+#include "proxy/rows.h"
 #include "proxy/snapshot.h"
 
 enum client_state {
@@ -47,6 +48,7 @@ struct client {
     enum client_state state;
     bool opened; /* it was CLIENT_OPEN once, and counted by its protocol */
     enum listener_kind kind;
+    struct listener_row *row; /* of the listener */
     struct deadline deadline;
     uint64_t state_since; /* ms: when state was entered */
     const struct protocol *protocol;
@@ -57,7 +59,8 @@ struct client {
 };
 
 /* Takes over the accepted, non-blocking fd. */
-void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kind);
+void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kind,
+                     struct listener_row *row);
 /* At once, with everything that hangs on it; freed one turn later. Twice is fine. */
 void client_close(struct client *c);
 /* Sends what is queued, then FIN, and throws away what still comes, for a bounded time. */

@@ -125,7 +125,7 @@ static void fail(struct h1_exchange *x, const char *err)
     if (x->state == EX_CLOSED)
         return;
     if (x->state == EX_CONNECTING)
-        stats_inc(backend_connect_failures);
+        backend_connect_failed(x->e.instance);
     exchange_close(x);
     if (!idle)
         x->e.ops->on_error(&x->e, err, stale ? EXCHANGE_STALE : EXCHANGE_BROKEN);
@@ -173,7 +173,7 @@ static struct h1_exchange *exchange_new(struct backend_instance *i)
     x->e.codec = &h1_codec;
     x->e.instance = backend_ref(i);
     x->state = EX_CONNECTING;
-    stats_inc(backend_connects);
+    backend_connect_begun(i);
     stats_inc(backend_connections);
     io_connect(&x->io, (const struct sockaddr *)&i->addr, i->addr_len, &exchange_io);
     return x;
@@ -191,7 +191,7 @@ struct exchange *exchange_h1_start(const struct exchange_start *s)
         x = exchange_new(i);
         x->since = loop_now_ms();
     }
-    i->busy++;
+    backend_request_begun(i);
     x->used++;
     x->out_before = x->io.bytes_out;
     x->e.ops = s->ops;

@@ -312,7 +312,7 @@ struct exchange *exchange_h2_start(const struct exchange_start *s)
     x->since = x->listening_since = loop_now_ms();
     c->refs++;
     c->n_calls++;
-    i->busy++;
+    backend_request_begun(i);
     list_append(&c->calls, &x->link);
     return &x->e;
 }

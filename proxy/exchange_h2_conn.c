@@ -128,7 +128,7 @@ static void conn_fail(struct h2_conn *c, const char *err)
         return;
     bool opened = c->state != H2_CONN_CONNECTING;
     if (!opened)
-        stats_inc(backend_connect_failures);
+        backend_connect_failed(c->instance);
     c->refs++;
     conn_close(c);
     LIST_EACH (&c->calls, l) {
@@ -555,7 +555,7 @@ static struct h2_conn *conn_new(struct backend_instance *i)
     nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings));
     nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, WINDOW_CONNECTION);
     list_append(&i->shared, &c->link);
-    stats_inc(backend_connects);
+    backend_connect_begun(i);
     stats_inc(backend_connections);
     io_connect(&c->io, (const struct sockaddr *)&i->addr, i->addr_len, &conn_io);
     deadline_set(&c->deadline, CHECK_MS, on_deadline);

@@ -25,7 +25,10 @@ static struct list known = {&known, &known};
 
 const char *listener_kind_text(enum conf_listen_kind k)
 {
-    return k == CONF_LISTEN_HTTPS ? "https" : "http";
+    static const char *const names[] = {[CONF_LISTEN_HTTP] = "http",
+                                        [CONF_LISTEN_HTTPS] = "https",
+                                        [CONF_LISTEN_METRICS] = "metrics"};
+    return names[k];
 }
 
 bool listener_same(const struct listener *l, const struct conf_listen *c)
@@ -227,8 +230,11 @@ static const char *listen_error(struct arena *a, const struct conf_listen *c, co
     struct str place = c->place.line ? arena_fmt(a, STR_FMT ":%u:%u: ", STR_ARG(c->place.file),
                                                  c->place.line, c->place.col)
                                      : STR("");
-    return arena_fmt(a, STR_FMT "cannot listen on " STR_FMT " (%s): %s", STR_ARG(place),
-                     STR_ARG(c->addr.text), listener_kind_text(c->kind), why)
+    const char *else_where = c->kind == CONF_LISTEN_METRICS && !c->place.line
+                                 ? "; or write `metrics: off`, or another address there"
+                                 : "";
+    return arena_fmt(a, STR_FMT "cannot listen on " STR_FMT " (%s): %s%s", STR_ARG(place),
+                     STR_ARG(c->addr.text), listener_kind_text(c->kind), why, else_where)
         .p;
 }
 

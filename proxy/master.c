@@ -153,6 +153,7 @@ static void on_settle(struct turn_task *t)
         serve_when_ready();
     workers_share_listeners();
     reload_go_on();
+    metrics_tell_state();
     if (master.state == MASTER_STOPPING)
         stop_go_on();
 }
@@ -307,7 +308,8 @@ static const char *prepare(struct arena *a)
     access_target_watch();
     certs_watch();
     master.stats_fd = stats_create();
-    return stats_attach(master.stats_fd, ROLE_STATS_MASTER);
+    err = stats_attach(master.stats_fd, ROLE_STATS_MASTER);
+    return err ? err : metrics_start();
 }
 
 static void start_children(struct arena *a)

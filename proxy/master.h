@@ -12,6 +12,7 @@
  *   master_certs.c    the files of tls.certificates: read again when they change
  *   master_diff.c     what a reload changed, in words
  *   master_admin.c    verbs of the admin socket; status
+ *   master_metrics.c  what workers tell monitoring of the master
  *   master_files.c    folders, lock, access log
  */
 #ifndef HG_MASTER_H
@@ -165,7 +166,7 @@ struct master {
     struct loaded *loaded; /* the current configuration */
     uint64_t last_generation;
     int64_t started_at;
-    int stats_fd;
+    int stats_fd, rows_fd;
     int lock_fds[2]; /* runtime, state */
     struct list listeners;
     struct slot slots[SLOTS_MAX];
@@ -276,6 +277,16 @@ void certs_watch(void); /* from the current configuration on */
 
 /* master_diff.c */
 struct str conf_diff(struct arena *a, const struct conf *old, const struct conf *new_one);
+
+/* master_metrics.c */
+const char *metrics_start(void) MUST_USE; /* before the first worker */
+/*
+ * The names of the current configuration have rows; `next`: those of one that may come too, before
+ * any worker hears of it. NULL: it came, or was refused.
+ */
+void metrics_follow(const struct conf *next);
+void metrics_tell_state(void); /* after whatever changed */
+void metrics_reload_ended(bool ok);
 
 /* master_files.c */
 const char *files_prepare(struct arena *a, const struct conf *c); /* folders and the lock */

@@ -229,6 +229,7 @@ void agent_reap(void)
         agent->state = AGENT_STOPPED;
     } else {
         agent->restarts++;
+        stats_inc(agent_restarts);
         log_error("agent died", "how", "%s", how);
         agent_failed(how);
     }

@@ -72,6 +72,7 @@ static void take_back(void)
     if (master.agent.sent != master_conf()->generation)
         agent_configure(master.loaded);
     loaded_free(&r->next);
+    metrics_follow(NULL);
 }
 
 static void reload_end(enum admin_status status, struct str text)
@@ -88,6 +89,7 @@ static void reload_end(enum admin_status status, struct str text)
     r->replacing = false;
     if (r->kind != RELOAD_PLAN) {
         remember(status == ADMIN_FINE, text);
+        metrics_reload_ended(status == ADMIN_FINE);
         notify_ready(status == ADMIN_FINE ? "serving" : "serving; the last reload was refused");
     }
     tell_all(&waiting, status, text);
@@ -252,6 +254,7 @@ static void loaded_came(int wait_status)
         reload_refuse_why(err);
         return;
     }
+    metrics_follow(r->next->conf);
     r->summary = conf_diff(r->arena, master_conf(), r->next->conf);
     r->step = RELOAD_CERTS;
     agent_configure(r->next);
@@ -389,6 +392,7 @@ static void to_workers(void)
     r->canary = NULL;
     r->step = RELOAD_WORKERS;
     loaded_free(&old);
+    metrics_follow(NULL);
     certs_watch();
     access_target_use(new_access_fd);
     new_access_fd = -1;

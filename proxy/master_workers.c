@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/stats.h"
+#include "proxy/rows.h"
 
 #define RESTART_MS     1000  /* two starts of a slot are at least this far apart */
 #define START_LIMIT_MS 60000 /* generous: a loaded machine is no reason to kill */
@@ -167,6 +168,7 @@ static void do_start(struct slot *s)
 static void do_restart(struct slot *s)
 {
     s->restarts++;
+    stats_inc(worker_restarts);
     if (loop_now_ms() - s->last_start_ms >= RESTART_MS)
         do_start(s);
     else
@@ -350,6 +352,7 @@ static void worker_died(struct worker *w, int status)
     msg_peer_close(&w->peer);
     rescue_forget(w->rescue);
     stats_slot_died(w->num);
+    rows_process_died(w->num);
     forget_holder(w);
     idle_worker_gone(w);
     struct slot *s = w->slot;

@@ -33,7 +33,8 @@ struct proxy {
     unsigned refusals;   /* of backends that did not look at it */
     uint64_t wait_until; /* ms */
     struct backend_stream stream;
-    bool ending; /* an event stream that is to end when the send under way is out */
+    bool ending;       /* an event stream that is to end when the send under way is out */
+    uint64_t asked_us; /* the exchange began */
 };
 
 static const struct exchange_ops ops;
@@ -176,6 +177,7 @@ static void start_exchange(struct proxy *p, struct backend_instance *i)
         .ops = &ops,
         .owner = p};
     p->state = PROXY_SENDING;
+    p->asked_us = now_us();
     p->x = exchange_start(protocol_of(p), &start);
     r->instance = i->text;
     write_head(p);
@@ -189,6 +191,7 @@ static void on_instance(struct backend_waiter *w, struct backend_instance *i)
         start_exchange(p, i);
         return;
     }
+    row_add(&backend_service(r->route->service->name)->row->unavailable, 1);
     fields_add_token(r->arena, &r->answer.fields, FIELD_retry_after, STR("5"));
     req_fail(r, 503, "no instance of the service is ready");
 }
@@ -286,6 +289,14 @@ static void on_stream_end(struct backend_stream *st)
         stream_end(p);
 }
 
+static void count_answer(const struct proxy *p, const struct exchange *x)
+{
+    struct service_row *row = x->instance->service->row;
+    const unsigned class = p->req->answer.status / 100;
+    row_add(&row->answers[class < CLASSES ? class : CLASS_NONE], 1);
+    row_observe(&row->seconds, now_us() - p->asked_us);
+}
+
 static void on_head(struct exchange *x, struct exchange_head *h)
 {
     struct proxy *p = x->owner;
@@ -302,6 +313,7 @@ static void on_head(struct exchange *x, struct exchange_head *h)
     if (r->method == METHOD_HEAD && length && !str_u64(length->value, &r->answer.length))
         r->answer.length = REQ_LENGTH_UNKNOWN;
     p->state = PROXY_ANSWERED;
+    count_answer(p, x);
     sliceq_fini(&p->held);
     /* What has no body ends with on_body: there the connection was given back already. */
     if (h->no_body)
@@ -387,17 +399,22 @@ static void on_exchange_error(struct exchange *x, const char *err, enum exchange
     struct proxy *p = x->owner;
     struct req *r = p->req;
     bool timed_out = exchange_timed_out(err);
+    struct service_row *row = x->instance->service->row;
     exchange_gone(p);
     if (p->state == PROXY_SENDING && may_replace(p, x, how)) {
         p->retried = true;
         stats_inc(backend_retries);
+        row_add(&row->retries, 1);
         try_again(p);
     } else if (p->state == PROXY_SENDING && may_repeat(p, how)) {
         stats_inc(backend_retries);
+        row_add(&row->retries, 1);
         try_again(p);
     } else if (p->state == PROXY_SENDING && !timed_out && may_go_elsewhere(p, x)) {
+        row_add(&row->retries, 1);
         try_again(p);
     } else {
+        row_add(&row->failures, 1);
         req_fail(r, timed_out ? 504 : 502, err);
     }
 }

@@ -13,7 +13,6 @@
 #include "proxy/req.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/stats.h"
 #include "proxy/access_log.h"
@@ -21,6 +20,7 @@
 #include "proxy/error_page.h"
 #include "proxy/field_rules.h"
 #include "proxy/filter.h"
+#include "proxy/metrics.h"
 #include "proxy/redirect.h"
 #include "proxy/uri.h"
 
@@ -51,11 +51,10 @@ static uint64_t id_next(void)
     return x ^ (x >> 31);
 }
 
-static uint64_t now_us(void)
+/* Questions about headgate itself are none of its sites' requests: not logged, not counted. */
+static bool internal(const struct req *r)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+    return r->client->kind == LISTENER_METRICS;
 }
 
 struct req *req_new(struct client *c, const struct codec *codec, void *stream)
@@ -72,8 +71,10 @@ struct req *req_new(struct client *c, const struct codec *codec, void *stream)
     r->started_us = now_us();
     r->answer.length = REQ_LENGTH_UNKNOWN;
     r->scheme = c->kind == LISTENER_HTTPS ? STR("https") : STR("http");
-    stats_inc(requests_total);
-    stats_inc(requests);
+    if (!internal(r)) {
+        stats_inc(requests_total);
+        stats_inc(requests);
+    }
     return r;
 }
 
@@ -193,6 +194,12 @@ static bool step_filters(struct req *r)
     return filters_begin(r);
 }
 
+static void step_internal(struct req *r)
+{
+    r->handler = &metrics_handler;
+    r->handler->start(r);
+}
+
 static void step_handler(struct req *r)
 {
     static const struct handler *const handlers[] = {
@@ -211,6 +218,11 @@ void req_begin(struct req *r)
     r->state = REQ_BEGUN;
     if (r->body_length == 0)
         r->body_ended = true;
+    if (internal(r)) {
+        if (step_target(r))
+            step_internal(r);
+        return;
+    }
     if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) &&
         step_route(r, &m) && step_limits(r) && step_filters(r))
         step_handler(r);
@@ -277,8 +289,14 @@ void req_want_body(struct req *r, bool on)
 static void count_answer(const struct req *r)
 {
     unsigned class = r->answer.status / 100;
-    if (class >= 2 && class <= 5)
+    if (class >= 2 && class <= 5 && !internal(r))
         stats_add((enum stats_id)(STAT_answers_2xx + class - 2), 1);
+}
+
+static void count_aborted(const struct req *r)
+{
+    if (!internal(r))
+        stats_inc(requests_aborted);
 }
 
 static bool has_no_body(const struct req *r)
@@ -422,7 +440,7 @@ static void fail_with_page(struct req *r, unsigned status)
 static void abort_answer(struct req *r, const char *err)
 {
     r->state = REQ_FAILED;
-    stats_inc(requests_aborted);
+    count_aborted(r);
     r->codec->reset(r, err);
 }
 
@@ -475,7 +493,7 @@ void req_gone(struct req *r, const char *err)
         return;
     r->error = err;
     r->state = REQ_FAILED;
-    stats_inc(requests_aborted);
+    count_aborted(r);
     handler_cancel(r);
 }
 
@@ -492,7 +510,11 @@ void req_close(struct req *r)
     ASSERT(req_over(r));
     handler_cancel(r);
     filters_close(r);
-    access_log_write(r);
-    stats_dec(requests);
+    r->took_us = now_us() - r->started_us;
+    if (!internal(r)) {
+        access_log_write(r);
+        metrics_count(r);
+        stats_dec(requests);
+    }
     loop_free_later(r, req_free);
 }

@@ -101,6 +101,7 @@ struct req {
     const char *error;   /* for the access log; NULL: fine */
     struct str instance; /* which backend instance answered, for the access log */
     uint64_t started_us; /* CLOCK_MONOTONIC */
+    uint64_t took_us;    /* from there to req_close */
 };
 
 /* ---- for codecs ---- */
@@ -143,6 +144,7 @@ struct str req_peer_ip(const struct req *r); /* "192.0.2.1", "2001:db8::1", "uni
 uint16_t req_local_port(const struct req *r);
 const char *req_tls_version(const struct req *r); /* NULL: plain */
 
-extern const struct handler proxy_handler, files_handler, redirect_handler, respond_handler;
+extern const struct handler proxy_handler, files_handler, redirect_handler, respond_handler,
+    metrics_handler;
 
 #endif

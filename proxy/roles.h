@@ -4,7 +4,7 @@
  * A child is started as `headgate --role=worker` (or agent) with its message socket at descriptor
  * 3, privileges already given up. What the master sends a worker, in this order:
  *
- *   HELLO, SETUP, RESCUE, ROOT*, TICKET_KEYS, ACCESS_LOG (unless off), CERT*, CONFIG, INSTANCE*
+ *   HELLO, SETUP, ROWS, RESCUE, ROOT*, TICKET_KEYS, ACCESS_LOG (if on), CERT*, CONFIG, INSTANCE*
  *
  * The worker answers CONFIG_DONE and, once (after sandbox_worker with the roots that came before
  * the first CONFIG), READY; then it gets LISTENER*. Afterwards, at any time: INSTANCE,

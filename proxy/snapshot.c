@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "proxy/metrics.h"
+
 static struct snapshot *current;
 
 static void snapshot_free(struct snapshot *s)
@@ -14,6 +16,7 @@ static void snapshot_free(struct snapshot *s)
         if (s->root_fds[i] >= 0)
             close(s->root_fds[i]);
     free(s->root_fds);
+    metrics_rows_free(&s->rows);
     router_free(&s->router);
     tls_names_free(&s->names);
     conf_unref(&s->conf);
@@ -28,6 +31,7 @@ struct snapshot *snapshot_new(struct conf *c, int *root_fds, const char **err)
     s->conf = c;
     s->root_fds = root_fds;
     s->router = router_new(c);
+    s->rows = metrics_rows_new(c);
     s->names = tls_names_new(c, err);
     if (!s->names) {
         snapshot_free(s);

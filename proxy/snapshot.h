@@ -9,11 +9,14 @@
 #include "proxy/router.h"
 #include "proxy/tls.h"
 
+struct metrics_rows;
+
 struct snapshot {
     unsigned refs;
     struct conf *conf;
     struct router *router;
     struct tls_names *names;
+    struct metrics_rows *rows;
     int *root_fds; /* conf.roots[i] opened (O_PATH); owned */
 };
 

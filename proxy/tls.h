@@ -33,6 +33,8 @@ struct tls_names;
  */
 struct tls_names *tls_names_new(const struct conf *c, const char **err); /* NULL and a sentence */
 void tls_names_free(struct tls_names **n);
+/* When the certificate that clients of that host get ends, seconds since 1970; 0: there is none. */
+int64_t tls_names_not_after(const struct tls_names *n, struct str host);
 
 /*
  * A certificate from the agent (local CA now, ACME later) for a host; replaces an older one. The

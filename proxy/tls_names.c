@@ -287,3 +287,9 @@ void tls_issued(struct str host, struct tls_cert *cert)
     struct tls_cert *old = tls_map_put(&issued, key, cert);
     tls_cert_unref(&old);
 }
+
+int64_t tls_names_not_after(const struct tls_names *n, struct str host)
+{
+    const struct tls_cert *c = tls_names_choose(n, host).cert;
+    return c ? c->not_after : 0;
+}

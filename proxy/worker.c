@@ -19,6 +19,7 @@
 #include "proxy/access_log.h"
 #include "proxy/backend.h"
 #include "proxy/client.h"
+#include "proxy/metrics.h"
 #include "proxy/roles.h"
 
 #define ACCEPT_TURN    64  /* connections taken from one listener a turn */
@@ -33,6 +34,7 @@ struct listener {
     struct list link;
     struct msg_listener m;
     int fd;
+    struct listener_row *row;
     struct event ev;
 };
 
@@ -43,7 +45,7 @@ static struct {
     int rescue_fd; /* -1, or a listening socket where the next master calls */
     struct event rescue;
     uint64_t last_instance; /* highest id that was told */
-    unsigned workers;
+    unsigned slot, workers;
     struct list listeners;
     struct deadline accept_again;
     struct deadline drain;
@@ -82,7 +84,8 @@ static void on_accept_again(struct deadline *d)
 static void accept_pause(void)
 {
     LIST_EACH (&w.listeners, l)
-        accept_on(container_of(l, struct listener, link), false);
+        if (container_of(l, struct listener, link)->m.kind != LISTENER_METRICS)
+            accept_on(container_of(l, struct listener, link), false);
     deadline_set(&w.accept_again, ACCEPT_WAIT_MS, on_accept_again);
 }
 
@@ -93,7 +96,7 @@ static bool accept_one(struct listener *l)
     sa.ss_family = AF_UNIX; /* an unnamed peer writes nothing there */
     int fd = accept4(l->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        client_accepted(fd, (struct sockaddr *)&sa, (enum listener_kind)l->m.kind);
+        client_accepted(fd, (struct sockaddr *)&sa, (enum listener_kind)l->m.kind, l->row);
         return true;
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -115,7 +118,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     struct listener *l = arg;
     (void)fd, (void)what;
     for (unsigned i = 0; i < ACCEPT_TURN; i++) {
-        if (too_many()) {
+        if (l->m.kind != LISTENER_METRICS && too_many()) {
             accept_pause();
             return;
         }
@@ -124,12 +127,14 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static void listener_add(const struct msg_listener *m, int fd)
+static void listener_add(const struct msg_listener *m, struct str address, int fd)
 {
     struct listener *l = calloc(1, sizeof(*l));
     ASSERT(l && fd >= 0);
     l->m = *m;
     l->fd = fd;
+    /* Never dropped: connections outlive their listener, and addresses are few. */
+    l->row = rows_use(ROW_LISTENER, &(struct row_key){{metrics_listener_kind(m->kind), address}});
     event_assign(&l->ev, loop_base(), fd, EV_READ | EV_PERSIST, on_accept, l);
     accept_on(l, true);
     list_append(&w.listeners, &l->link);
@@ -343,6 +348,17 @@ static void on_setup(const struct msg_setup *m, int fd)
         log_error("worker cannot start", "error", "%s", err);
         end(1);
     }
+    w.slot = m->slot;
+}
+
+static void on_rows(int fd)
+{
+    const char *err = rows_attach(fd, w.slot);
+    close(fd);
+    if (err) {
+        log_error("worker cannot start", "error", "%s", err);
+        end(1);
+    }
 }
 
 static void on_msg(void *ctx, struct msg *m)
@@ -352,6 +368,9 @@ static void on_msg(void *ctx, struct msg *m)
     case MSG_SETUP:
         on_setup(m->fixed, m->fd);
         break;
+    case MSG_ROWS:
+        on_rows(m->fd);
+        break;
     case MSG_ROOT:
         on_root(m->fixed, m->fd);
         break;
@@ -359,7 +378,7 @@ static void on_msg(void *ctx, struct msg *m)
         on_config(m->fixed, m->fd);
         break;
     case MSG_LISTENER:
-        listener_add(m->fixed, m->fd);
+        listener_add(m->fixed, m->tail, m->fd);
         break;
     case MSG_LISTENER_DROP:
         on_listener_drop(m->fixed);

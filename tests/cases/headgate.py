@@ -202,7 +202,7 @@ class Headgate:
         self.http = t.port() if http else None
         self.https = t.port() if https else None
         self.top = {"state": self.state, "runtime": self.runtime, "workers": str(workers),
-                    "listen": self.listen(), "admin": "{ group: %s }" % self.group()}
+                    "listen": self.listen(), "metrics": "off", "admin": "{ group: %s }" % self.group()}
         if os.geteuid() == 0 and not t.user:
             self.top["user"] = "nobody"
         self.override(top)

@@ -12,7 +12,7 @@ class Demo:
     """A copy of what the demo needs, on ports of our own."""
 
     def __init__(self, t):
-        self.t, self.http, self.https = t, t.port(), t.port()
+        self.t, self.http, self.https, self.metrics = t, t.port(), t.port(), t.port()
         self.tree = t.path("tree")
         build = os.environ["BUILD"]
         shutil.copytree(os.path.join(ROOT, "conf"), os.path.join(self.tree, "conf"))
@@ -26,7 +26,7 @@ class Demo:
             with open(path) as f:
                 text = f.read()
             with open(path, "w") as f:
-                f.write(text.replace("8443", str(self.https)).replace("8080", str(self.http)))
+                f.write(text.replace("8443", str(self.https)).replace("8080", str(self.http)).replace("9145", str(self.metrics)))
         if t.user:
             for folder, _, files in os.walk(self.tree):
                 for name in [folder] + [os.path.join(folder, f) for f in files]:

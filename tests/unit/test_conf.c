@@ -247,7 +247,9 @@ static struct str dump(const struct conf *c)
             c->service_uid_last, c->workers);
     for (unsigned i = 0; i < c->n_listens; i++)
         out_fmt(&o, "listen %s " STR_FMT "\n",
-                c->listens[i].kind == CONF_LISTEN_HTTP ? "http" : "https",
+                c->listens[i].kind == CONF_LISTEN_HTTP    ? "http"
+                : c->listens[i].kind == CONF_LISTEN_HTTPS ? "https"
+                                                          : "metrics",
                 STR_ARG(c->listens[i].addr.text));
     out_fmt(&o, "public %u %u\nlog " STR_FMT " %d " STR_FMT " %s\n", c->public_http,
             c->public_https, STR_ARG(c->log.level), c->log.format, STR_ARG(c->log.to),
