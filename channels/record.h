@@ -10,7 +10,7 @@
  * one; it goes when the instance has ended. It is written aside and renamed, and not synced: it has
  * to outlive a process, and the boot id says that it did not outlive the machine.
  *
- * The instance holds its FIFOs open for reading too: a lost reader is no SIGPIPE. They take 1 MiB
+ * The instance holds its FIFOs open for reading too: a lost reader is no SIGPIPE. They take 256 KiB
  * without a reader, where the kernel lets them, and then the instance waits in its write until the
  * next master reads: within a second under systemd, and it loses no line. What is found there is
  * taken over in adopt.c.

@@ -28,6 +28,7 @@ struct listener {
     ino_t path_id;               /* Unix: the file that we made */
     struct listener_sock *socks; /* by slot */
     unsigned n_socks;
+    unsigned stored; /* sockets that the service manager keeps too (master_store.c) */
 };
 
 /*

@@ -295,8 +295,10 @@ static const char *prepare(struct arena *a)
         err = rescue_prepare(a);
     if (!err)
         orphans_find();
+    store_take();
     if (!err)
         err = open_listeners(a);
+    store_clean();
     inherit_drop(); /* those of addresses that went: the orphans take who is queued there */
     if (!err)
         err = access_target_open(a, master_conf(), &access_fd);

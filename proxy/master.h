@@ -6,6 +6,7 @@
  *   master_workers.c  slots: a table of state × event; lending of listeners
  *   master_messages.c what workers are told and what they say
  *   master_orphans.c  workers that outlived the master before us
+ *   master_store.c    listening sockets in the service manager's store
  *   master_idle.c     when a draining instance, or a held service, has no request left
  *   master_agent.c    the agent and the certificates that came from it
  *   master_reload.c   one reload after the other, step by step
@@ -244,6 +245,12 @@ uint64_t orphans_last_instance(void); /* the highest id that any of them knows *
 bool orphans_know(uint64_t id);
 void orphans_tell_gone(uint64_t id);
 void orphans_status(json_t *workers);
+
+/* master_store.c */
+void store_take(void);  /* what the manager hands back: inherit.h */
+void store_clean(void); /* what it keeps for addresses that nobody configures any more goes */
+void store_look(void);  /* sockets that began to listen are stored; idempotent */
+void store_forget(const struct listener *l);
 
 /* master_idle.c */
 void idle_await(uint64_t id); /* it drains: tell the supervisor when no worker needs it any more */

@@ -445,6 +445,7 @@ void workers_share_listeners(void)
             l->socks[i].holder = want;
         }
     }
+    store_look();
 }
 
 /*
@@ -459,6 +460,7 @@ void listener_take_away(struct listener *l)
         if (w && w->peer)
             sock_take(l, i, w);
     }
+    store_forget(l);
     list_remove(&l->link);
     listener_close(&l);
 }

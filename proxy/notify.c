@@ -111,6 +111,57 @@ void notify_status(const char *status)
     tell(&o);
 }
 
+#define FDS_A_MESSAGE 200 /* the kernel takes 253 */
+
+/* 0, or errno. */
+static int send_fds(int sock, struct str text, const int *fds, unsigned n)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int) * FDS_A_MESSAGE)];
+    } control;
+    struct iovec iov = {(void *)(uintptr_t)text.p, text.n};
+    struct msghdr h = {.msg_name = &manager.addr,
+                       .msg_namelen = manager.len,
+                       .msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = control.space,
+                       .msg_controllen = CMSG_SPACE(sizeof(int) * n)};
+    memset(&control, 0, sizeof(control));
+    struct cmsghdr *c = CMSG_FIRSTHDR(&h);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int) * n);
+    memcpy(CMSG_DATA(c), fds, sizeof(int) * n);
+    return sendmsg(sock, &h, MSG_NOSIGNAL) < 0 ? errno : 0;
+}
+
+bool notify_store(const char *name, const int *fds, unsigned n)
+{
+    char text[512];
+    struct out o = out_on(text, sizeof(text));
+    out_fmt(&o, "FDSTORE=1\nFDNAME=%s\n", name);
+    if (!manager.len || o.over)
+        return true;
+    int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int err = sock < 0 ? errno : 0;
+    for (unsigned at = 0; at < n && !err; at += FDS_A_MESSAGE)
+        err = send_fds(sock, out_done(&o), fds + at, MIN(n - at, (unsigned)FDS_A_MESSAGE));
+    if (sock >= 0)
+        close(sock);
+    if (err && err != EAGAIN && err != ENOBUFS && err != ETOOMANYREFS)
+        log_warn("the service manager does not keep our sockets", "cause", "%s", err_of_errno(err));
+    return err != EAGAIN && err != ENOBUFS && err != ETOOMANYREFS;
+}
+
+void notify_unstore(const char *name)
+{
+    char text[512];
+    struct out o = out_on(text, sizeof(text));
+    out_fmt(&o, "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
+    tell(&o);
+}
+
 static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 {
     char text[16];

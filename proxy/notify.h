@@ -14,6 +14,10 @@ void notify_watchdog_start(void);
 void notify_ready(const char *status);    /* READY=1, after a start and after a reload */
 void notify_reloading(void);              /* RELOADING=1 with MONOTONIC_USEC */
 void notify_stopping(const char *status); /* STOPPING=1 */
-void notify_status(const char *status);   /* what `systemctl status` shows */
+/* FDSTORE=1 with FDNAME: the manager keeps these (those that it has already, once). False: it did
+ * not take them now; true without a manager too. */
+bool notify_store(const char *name, const int *fds, unsigned n) MUST_USE;
+void notify_unstore(const char *name);  /* FDSTOREREMOVE=1 */
+void notify_status(const char *status); /* what `systemctl status` shows */
 
 #endif

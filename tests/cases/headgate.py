@@ -158,10 +158,11 @@ def port_free(port):
 # --- the program
 
 class Notify(threading.Thread):
-    """The other end of NOTIFY_SOCKET: keeps what was said, in order."""
+    """The other end of NOTIFY_SOCKET: keeps what was said, in order; and descriptors in a store, if there is one."""
 
-    def __init__(self, path):
+    def __init__(self, path, store=None):
         super().__init__(daemon=True)
+        self.store = store
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.sock.bind(path)
         os.chmod(path, 0o777)
@@ -171,9 +172,13 @@ class Notify(threading.Thread):
     def run(self):
         while True:
             try:
-                data = self.sock.recv(65536)
+                data, fds, _, _ = socket.recv_fds(self.sock, 65536, 253)
             except OSError:
                 return
+            if self.store:
+                self.store.message(data.decode(errors="replace").split("\n"), fds)
+            else:
+                procs.close_all(fds)
             if data:
                 self.said.append(data.decode(errors="replace"))
 
@@ -209,6 +214,7 @@ class Headgate:
         self.env, self.stdout = env, stdout
         self.wrap, self.pass_fds = [], []       # a command that executes headgate in its place, and what it inherits
         self.proc, self.notify, self.master = None, None, None
+        self.store = None           # store.Store: what a service manager would keep
         self.outlived = set()       # processes of masters that were killed: (pid, start time)
         self.configure(config)
         t.servers.append(self)
@@ -247,7 +253,7 @@ class Headgate:
     def spawn(self, *args):
         """Starts `headgate run` and does not wait."""
         self.notify_path = tempfile.mktemp(prefix="notify-", dir=self.dir)
-        self.notify = Notify(self.notify_path)
+        self.notify = Notify(self.notify_path, self.store)
         env = {k: v for k, v in os.environ.items() if k not in ("LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "NO_COLOR")}
         env["NOTIFY_SOCKET"] = self.notify_path
         if SANITIZED:       # looking for leaks needs a thread and ptrace, which the sandbox refuses; unit tests look

@@ -114,6 +114,11 @@ def kill_all(pids):
             pass
 
 
+def close_all(fds):
+    for fd in fds:
+        os.close(fd)
+
+
 def wait_for(what, probe, guard=60.0, every=0.01):
     """Waits until probe() is true and returns its value; the guard is only against hangs."""
     end = time.monotonic() + guard

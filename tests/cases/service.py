@@ -53,6 +53,10 @@ def answer(healthy):
             os.abort()
         if req.path == "/exit":
             os._exit(0)
+        if req.path.startswith("/say/"):
+            print("said " + req.path[5:] + " " + "x" * 3000, flush=True)
+            peer.backend.whole(peer, req)
+            return peer.reply(200, [], b"said")
         if req.path == "/healthz":
             peer.backend.whole(peer, req)
             return peer.reply(200 if healthy() else 503, [], b"health")
