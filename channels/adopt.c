@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -14,6 +16,7 @@
 #include "channels/record.h"
 #include "conf/value.h"
 
+#define ITS_SOCKET 3 /* SD_LISTEN_FDS_START */
 #define RECORD_MAX 16384
 
 struct found {
@@ -106,6 +109,40 @@ static void listen_again(struct instance *i)
                  "%s", i->svc->name, "instance", "%" PRIu64, i->id, "cause", "%s", err);
 }
 
+/* Does it listen where the record says? */
+static bool is_its_socket(const struct instance *i, int fd)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t n = sizeof(sa), size = sizeof(int);
+    int listens = 0;
+    return getsockname(fd, (struct sockaddr *)&sa, &n) == 0 && n == i->addr.len &&
+           memcmp(&sa, &i->addr.sa, n) == 0 &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens;
+}
+
+/*
+ * listen: fd: the socket that it was handed, from the service manager's store, or, where the kernel
+ * lets us look into the instance (root with CAP_SYS_PTRACE, or the same user), from itself. Without
+ * it the instance runs on, and gets a new one at its next start.
+ */
+static void take_socket(struct instance *i, int pidfd)
+{
+    const struct supervisor *s = i->svc->sup;
+    if (!i->svc->def || i->svc->def->listen != CONF_SVC_FD)
+        return;
+    int fd = s->ops.kept_socket ? s->ops.kept_socket(s->ctx, i->id) : -1;
+    if (fd < 0)
+        fd = (int)syscall(SYS_pidfd_getfd, pidfd, ITS_SOCKET, 0);
+    if (fd >= 0 && !is_its_socket(i, fd)) {
+        close(fd);
+        fd = -1;
+    }
+    i->listen_fd = fd;
+    if (fd < 0)
+        log_warn("the socket of an adopted instance is its alone: lost if it ends", "service", "%s",
+                 i->svc->name, "instance", "%" PRIu64, i->id);
+}
+
 static struct instance *instance_of(struct found *f, uint64_t id, const struct record *r)
 {
     struct service *svc = service_get(f->sup, r->service);
@@ -151,6 +188,7 @@ static void adopt_one(struct found *f, uint64_t id)
         return;
     }
     listen_again(i);
+    take_socket(i, proc.pidfd);
     instance_adopt(i, &proc, (enum inst_state)r.state);
 }
 

@@ -181,6 +181,14 @@ static void close_both(const int fds[2])
     close(fds[1]);
 }
 
+/* So that who is queued there is not lost when the master is killed, and the instance after it. */
+static void keep_socket(const struct instance *i, int fd)
+{
+    const struct supervisor *s = i->svc->sup;
+    if (i->listen_fd >= 0 && s->ops.on_socket)
+        s->ops.on_socket(s->ctx, i->id, fd);
+}
+
 const char *instance_spawn(struct instance *i)
 {
     const struct conf_service *def = i->svc->def;
@@ -241,6 +249,7 @@ const char *instance_spawn(struct instance *i)
     }
     instance_watch(i, &proc);
     read_output(i, output);
+    keep_socket(i, i->listen_fd);
     return NULL;
 }
 
@@ -276,6 +285,7 @@ void instance_release(struct instance *i)
     instance_unwatch(i);
     if (!i->url)
         record_drop(i);
+    keep_socket(i, -1);
     i->leader = 0;
     if (i->socket)
         unlink(i->socket);

@@ -38,6 +38,14 @@ struct supervisor_ops {
      * when none is in flight. off: as before. The callee must not call back. NULL: nobody to tell.
      */
     void (*on_hold)(void *ctx, const char *service, bool on);
+    /*
+     * The listening socket that an instance is handed (listen: fd) is kept for the next master
+     * under the instance's id; fd -1: not any more. The fd stays the supervisor's. NULL: nobody
+     * keeps it.
+     */
+    void (*on_socket)(void *ctx, uint64_t id, int fd);
+    /* What the master before left under this id, the supervisor's from now on, or -1. */
+    int (*kept_socket)(void *ctx, uint64_t id);
     void (*on_all_stopped)(
         void *ctx); /* after supervisor_stop, from the loop; may free the supervisor */
 };

@@ -318,12 +318,15 @@ static void start_children(struct arena *a)
 {
     static const struct supervisor_ops ops = {.on_instance = workers_tell_instance,
                                               .on_hold = workers_tell_hold,
+                                              .on_socket = store_socket,
+                                              .kept_socket = store_socket_take,
                                               .on_all_stopped = on_all_stopped};
     tickets_start();
     master.supervisor = supervisor_new(&ops, NULL, arena_strz(a, master_conf()->state),
                                        arena_strz(a, master_conf()->runtime));
     supervisor_skip_ids(master.supervisor, orphans_last_instance());
     supervisor_adopt(master.supervisor, master_conf());
+    store_sockets_clean();
     agent_start();
     workers_set_count(master_conf()->workers);
     supervisor_apply(master.supervisor, master_conf());

@@ -6,7 +6,7 @@
  *   master_workers.c  slots: a table of state × event; lending of listeners
  *   master_messages.c what workers are told and what they say
  *   master_orphans.c  workers that outlived the master before us
- *   master_store.c    listening sockets in the service manager's store
+ *   master_store.c    listening sockets, of services too, in the service manager's store
  *   master_idle.c     when a draining instance, or a held service, has no request left
  *   master_agent.c    the agent and the certificates that came from it
  *   master_reload.c   one reload after the other, step by step
@@ -251,6 +251,10 @@ void store_take(void);  /* what the manager hands back: inherit.h */
 void store_clean(void); /* what it keeps for addresses that nobody configures any more goes */
 void store_look(void);  /* sockets that began to listen are stored; idempotent */
 void store_forget(const struct listener *l);
+/* The same for sockets of services, by instance: what supervisor_ops asks for. */
+void store_socket(void *ctx, uint64_t id, int fd);
+int store_socket_take(void *ctx, uint64_t id);
+void store_sockets_clean(void); /* those that no adopted instance took go */
 
 /* master_idle.c */
 void idle_await(uint64_t id); /* it drains: tell the supervisor when no worker needs it any more */

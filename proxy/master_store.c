@@ -5,6 +5,7 @@
  */
 #include "proxy/master.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include "proxy/notify.h"
 
 #define PREFIX     "headgate."
+#define SERVICE    PREFIX "service."
 #define NAME_BYTES 240 /* the manager takes 255 */
 #define AGAIN_MS   200
 
@@ -84,7 +86,7 @@ void store_take(void)
 {
     for (unsigned i = 0; i < activation_count(); i++) {
         struct activation *a = activation_at(i);
-        if (a->fd < 0 || !str_starts(a->name, STR(PREFIX)))
+        if (a->fd < 0 || !str_starts(a->name, STR(PREFIX)) || str_starts(a->name, STR(SERVICE)))
             continue;
         inherit_add(a->fd);
         a->fd = -1;
@@ -109,7 +111,59 @@ void store_clean(void)
         struct out o = out_on(text, sizeof(text) - 1);
         out_str(&o, name);
         text[o.n] = '\0';
-        if (str_starts(name, STR(PREFIX)) && !o.over && !in_use(name))
+        if (str_starts(name, STR(PREFIX)) && !str_starts(name, STR(SERVICE)) && !o.over &&
+            !in_use(name))
             notify_unstore(text);
+    }
+}
+
+/* ---- sockets of services ---- */
+
+static struct str service_name(uint64_t id, char name[NAME_BYTES])
+{
+    struct out o = out_on(name, NAME_BYTES - 1);
+    out_fmt(&o, SERVICE "%" PRIu64, id);
+    name[o.n] = '\0';
+    return out_done(&o);
+}
+
+void store_socket(void *ctx, uint64_t id, int fd)
+{
+    char name[NAME_BYTES];
+    (void)ctx;
+    service_name(id, name);
+    if (fd < 0)
+        notify_unstore(name);
+    else if (!notify_store(name, &fd, 1))
+        log_warn("the service manager is too slow to keep a service's socket", "instance",
+                 "%" PRIu64, id);
+}
+
+int store_socket_take(void *ctx, uint64_t id)
+{
+    char name[NAME_BYTES];
+    unsigned i = 0;
+    (void)ctx;
+    struct activation *a = activation_next(service_name(id, name), &i);
+    int fd = a ? a->fd : -1;
+    if (a)
+        a->fd = -1;
+    return fd;
+}
+
+void store_sockets_clean(void)
+{
+    for (unsigned i = 0; i < activation_count(); i++) {
+        struct activation *a = activation_at(i);
+        char name[NAME_BYTES];
+        uint64_t id;
+        if (a->fd < 0 || !str_starts(a->name, STR(SERVICE)))
+            continue;
+        if (str_u64(str_sub(a->name, sizeof(SERVICE) - 1, a->name.n), &id)) {
+            service_name(id, name);
+            notify_unstore(name);
+        }
+        close(a->fd);
+        a->fd = -1;
     }
 }

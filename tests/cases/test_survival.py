@@ -66,7 +66,7 @@ class Managed:
         t.defer(self.store.close)
         self.store.attach(self.gate)
         self.gate.start()
-        wait_for("the sockets in the store", lambda: len(self.store.names()) == 2 * self.gate.workers_wanted)
+        wait_for("the sockets in the store", lambda: sum(n.startswith("headgate.http") for n in self.store.names()) == 2 * self.gate.workers_wanted)
 
     def start(self):
         self.store.attach(self.gate)
@@ -319,6 +319,24 @@ def test_adopted_is_supervised(t):
     assert "not known" in instances(gate)[0]["last_exit"], instances(gate)
     os.kill(ready(gate)["pid"], signal.SIGKILL)
     wait_for("its end in words", lambda: "SIGKILL" in instances(gate)[0]["last_exit"])
+
+
+@case(both=True)
+def test_socket_of_a_service(t):
+    """listen: fd: the instance's socket is kept with ours: an adopted instance that dies is back on it, and clients queue meanwhile."""
+    m = Managed(t, run_site(t.service("ok"), ", listen: fd"))
+    gate = m.gate
+    before = ready(gate)
+    wait_for("its socket in the store", lambda: [n for n in m.store.names() if n == f"headgate.service.{before['id']}"])
+    gate.kill_master()
+    m.start()
+    os.kill(ready(gate)["pid"], signal.SIGKILL)
+    for _ in range(10):
+        assert gate.get("/who").status == 200
+    after = ready(gate)
+    assert (after["address"], after["pid"] != before["pid"]) == (before["address"], True), (before, after)
+    wait_for("the new id alone", lambda: [n for n in m.store.names() if "service" in n] == [f"headgate.service.{after['id']}"])
+    assert gate.stop() == 0 and not m.store.names()
 
 
 @case()
