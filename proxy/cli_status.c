@@ -202,11 +202,15 @@ static void workers(FILE *f, const json_t *all)
     json_array_foreach(all, i, w)
     {
         bool slot = json_is_integer(json_object_get(w, "slot"));
-        snprintf(what, sizeof(what), "worker %lld", number_of(w, slot ? "slot" : "worker"));
+        bool orphan = !slot && !json_is_integer(json_object_get(w, "worker"));
+        snprintf(what, sizeof(what), orphan ? "orphan" : "worker %lld",
+                 number_of(w, slot ? "slot" : "worker"));
         process(f, what, w);
         if (json_object_get(w, "connections")) {
             fprintf(f, "  %-11lld  %-8lld  %lld", number_of(w, "connections"),
                     number_of(w, "requests"), number_of(w, "requests_total"));
+        } else if (orphan) {
+            fputs("  of a master that was killed", f);
         } else {
             fputs("  ", f);
             next_start(f, w);

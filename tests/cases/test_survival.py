@@ -228,6 +228,7 @@ def test_long_download_outlives_the_drain(t):
         gate.start()
         states = [w["state"] for w in gate.status()["workers"]]
         assert states.count("serving") == 2 and "draining" in states, states
+        assert "of a master that was killed" in gate.cli("status").stdout
         gate.proc.send_signal(signal.SIGTERM)
         assert len(c.answer().body) == 4000
     assert gate.wait_exit() == 0

@@ -261,7 +261,7 @@ static void test_broken_peers(void **state)
     assert_non_null(strstr(answer_to("x", 1, 0), "no message"));
 }
 
-/* An upgraded master still speaks to old workers: DRAIN and INSTANCE_GONE are for ever. */
+/* Another version's master still speaks to old workers, and they hand over to it, for ever. */
 static void test_frozen(void **state)
 {
     (void)state;
@@ -271,6 +271,16 @@ static void test_frozen(void **state)
     assert_int_equal(MSG_DRAIN, 12);
     assert_int_equal(sizeof(struct msg_drain), 8);
     assert_int_equal(sizeof(struct msg_instance_gone), 8);
+    const struct raw_head orphan = {0x4847, MSG_VERSION + 7,           MSG_ORPHAN,
+                                    0,      sizeof(struct msg_orphan), 0};
+    assert_string_equal(answer_to_head(orphan, sizeof(struct msg_orphan), 0), "taken");
+    const struct raw_head socket = {
+        0x4847, MSG_VERSION + 7, MSG_ORPHAN_LISTENER, 0, sizeof(struct msg_orphan_listener), 0};
+    assert_string_equal(answer_to_head(socket, sizeof(struct msg_orphan_listener), 1), "taken");
+    assert_int_equal(MSG_ORPHAN, 30);
+    assert_int_equal(MSG_ORPHAN_LISTENER, 31);
+    assert_int_equal(sizeof(struct msg_orphan), 24);
+    assert_int_equal(sizeof(struct msg_orphan_listener), 8);
 }
 
 static void test_names(void **state)
