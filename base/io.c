@@ -34,6 +34,7 @@ static const struct io *cipher_of; /* whose they are */
 
 static void io_fail(struct io *io, const char *err);
 static void io_want_flush(struct io *io);
+static void gather_add(struct io *io, const char *p, size_t n);
 
 /* ---- the BIO ---- */
 
@@ -141,6 +142,17 @@ static const char *tls_error(void)
     return text ? text : "TLS failed";
 }
 
+/* What was written before there was a way to encrypt it. */
+static void early_encrypt(struct io *io)
+{
+    while (io->state == IO_OPEN && io->early.bytes) {
+        struct iovec v[1];
+        sliceq_iov(&io->early, v, 1);
+        gather_add(io, v[0].iov_base, v[0].iov_len);
+        sliceq_consume(&io->early, v[0].iov_len);
+    }
+}
+
 /* Goes on with the handshake; true when it is done. */
 static bool tls_handshake(struct io *io)
 {
@@ -152,6 +164,7 @@ static bool tls_handshake(struct io *io)
         io_want_flush(io); /* somebody may wait for on_drain already */
         if (io->ops->on_open)
             io->ops->on_open(io);
+        early_encrypt(io);
         return io->state == IO_OPEN;
     }
     if (SSL_get_error(io->ssl, rc) != SSL_ERROR_WANT_READ)
@@ -189,6 +202,17 @@ static void tls_read(struct io *io)
     }
 }
 
+/* The first n bytes of cipher_buf have come. */
+static void tls_decrypt(struct io *io, size_t n)
+{
+    cipher_in = (struct str){cipher_buf, n};
+    cipher_of = io;
+    ERR_clear_error(); /* SSL_get_error looks at the thread's queue: nobody else's leftovers */
+    if (io->state != IO_HANDSHAKE || tls_handshake(io))
+        tls_read(io);
+    cipher_of = NULL;
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct io *io = arg;
@@ -207,23 +231,22 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     size_t n = read_some(io, cipher_buf, sizeof(cipher_buf));
     if (!n)
         return;
-    cipher_in = (struct str){cipher_buf, n};
-    cipher_of = io;
-    ERR_clear_error(); /* SSL_get_error looks at the thread's queue: nobody else's leftovers */
-    if (io->state != IO_HANDSHAKE || tls_handshake(io)) {
-        tls_read(io);
-    }
-    cipher_of = NULL;
+    tls_decrypt(io, n);
 }
 
 void io_read_rest(struct io *io)
 {
-    if (io->ssl || io->state != IO_OPEN || io->paused || io->eof_seen)
+    /* cipher_of: it is our reading that failed, there is no more sense to be had from it. */
+    if (io->state != IO_OPEN || io->paused || io->eof_seen || cipher_of == io)
         return;
-    struct slab *s = read_buffer();
-    ssize_t n = recv(io->fd, s->data, s->cap, 0);
-    if (n > 0)
+    struct slab *s = io->ssl ? NULL : read_buffer();
+    ssize_t n = recv(io->fd, s ? (char *)s->data : cipher_buf, s ? s->cap : sizeof(cipher_buf), 0);
+    if (n <= 0)
+        return;
+    if (s)
         io->ops->on_read(io, (struct slice){s, s->data, (size_t)n});
+    else
+        tls_decrypt(io, (size_t)n);
 }
 
 void io_pause(struct io *io, enum io_pause why)
@@ -319,7 +342,7 @@ static void send_fin(struct io *io)
 
 static void drained(struct io *io)
 {
-    if (!io->drain_wanted || io->out.bytes || io->gather || io->state != IO_OPEN)
+    if (!io->drain_wanted || io_queued(io) || io->state != IO_OPEN)
         return;
     io->drain_wanted = false;
     io->ops->on_drain(io);
@@ -434,7 +457,9 @@ void io_write(struct io *io, const void *p, size_t n)
     if (io->state == IO_CLOSED || io->shut || !n)
         return;
     write_account(io, n);
-    if (io->ssl)
+    if (io->ssl && io->state != IO_OPEN)
+        sliceq_copy(&io->early, p, n);
+    else if (io->ssl)
         gather_add(io, p, n);
     else
         sliceq_copy(&io->out, p, n);
@@ -447,8 +472,8 @@ void io_write_slice(struct io *io, struct slice s)
         return;
     }
     write_account(io, s.n);
-    if (!io->ssl) {
-        sliceq_push(&io->out, s);
+    if (!io->ssl || io->state != IO_OPEN) {
+        sliceq_push(io->ssl ? &io->early : &io->out, s);
         return;
     }
     /* The record that is being gathered is filled first; the rest is encrypted where it lies. */
@@ -557,6 +582,7 @@ void io_close(struct io *io)
     }
     io->fd = -1;
     sliceq_fini(&io->out);
+    sliceq_fini(&io->early);
     slab_unref(io->gather);
     io->gather = NULL;
     if (io->ssl)

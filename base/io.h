@@ -48,6 +48,7 @@ struct io {
     struct event ev_read, ev_write;
     struct turn_task flush;
     struct sliceq out;   /* bytes for the wire (ciphertext with TLS) */
+    struct sliceq early; /* TLS: plaintext that waits for the handshake's end */
     struct slab *gather; /* TLS: plaintext of this turn, not yet a record */
     size_t burst;        /* plaintext since the last idle second: sizes TLS records */
     size_t turn_out;     /* plaintext of the turn `turn` */
@@ -59,7 +60,10 @@ struct io {
 
 /* fd: connected (accepted), non-blocking; owned from now on. Reading starts at once. */
 void io_init(struct io *io, int fd, const struct io_ops *ops);
-/* Takes the SSL (server or client method chosen by the caller) and does the handshake first. */
+/*
+ * Takes the SSL (server or client method chosen by the caller) and does the handshake first. A
+ * client's comes right after io_connect; what it writes meanwhile follows the handshake.
+ */
 void io_start_tls(struct io *io, SSL *ssl);
 /* Non-blocking connect; on_open or on_error follows, never from inside this call. */
 void io_connect(struct io *io, const struct sockaddr *addr, socklen_t len,
@@ -72,12 +76,12 @@ void io_write_slice(struct io *io, struct slice s);
 void io_want_drain(struct io *io);
 static inline size_t io_queued(const struct io *io)
 {
-    return io->out.bytes + (io->gather ? io->gather->used : 0);
+    return io->out.bytes + io->early.bytes + (io->gather ? io->gather->used : 0);
 }
 void io_pause(struct io *io, enum io_pause why);
 void io_resume(struct io *io, enum io_pause why);
 /*
- * For on_error, plain sockets: sending failed, but what the other side said before it broke off may
+ * For on_error: sending failed, but what the other side said before it broke off may
  * still lie there. Delivers up to IO_READ_MAX of it by on_read.
  */
 void io_read_rest(struct io *io);

@@ -28,7 +28,7 @@
     X(LISTENER_DROPPED, 8, struct msg_listener, 0, 0) /* W→M: done */                               \
     X(READY, 9, struct msg_empty, 0, 0)               /* W,A→M: serving */                          \
     X(INSTANCE, 10, struct msg_instance, 512,                                                         \
-      0) /* M→W: tail: "channel/service" NUL "address" NUL */                                       \
+      0) /* M→W: tail: "channel/service" NUL "address" NUL "authority of its URL" NUL */            \
     X(INSTANCE_GONE, 11, struct msg_instance_gone, 0, 0) /* M→W: frozen for ever */                 \
     X(DRAIN, 12, struct msg_drain, 0, 0)       /* M→W: frozen for ever: finish, then exit */        \
     X(HOLD, 13, struct msg_hold, 256, 0)       /* M→W: tail: service; on: requests wait */          \
@@ -53,7 +53,11 @@
     X(RESCUE, 29, struct msg_empty, 0, 1)  /* M→W: where to wait for the next master */             \
     X(ORPHAN, 30, struct msg_orphan, 0, 0) /* W→M: frozen for ever: to the next master */           \
     X(ORPHAN_LISTENER, 31, struct msg_orphan_listener, 0, 1) /* W→M: frozen for ever */             \
-    X(ROWS, 32, struct msg_empty, 0, 1) /* M→W: fd: the segment of labelled counters */
+    X(ROWS, 32, struct msg_empty, 0, 1)      /* M→W: fd: the segment of labelled counters */        \
+    X(EJECT, 33, struct msg_eject, 256, 0)   /* W→M: an instance fails, or is back; tail: why */    \
+    X(RESOLVE, 34, struct msg_empty, 256, 0) /* M→A: look this name up again: tail */               \
+    X(RESOLVED, 35, struct msg_resolved, 4096,                                                        \
+      0) /* A→M: tail: name NUL, then numbers with a NUL each, or why there are none */
 
 enum msg_role { ROLE_MASTER = 1, ROLE_WORKER = 2, ROLE_AGENT = 3 };
 enum instance_state {
@@ -90,10 +94,18 @@ struct msg_listener {
 }; /* id: the address; slot: whose; lent: not the worker's own */
 struct msg_instance {
     uint64_t id;
-    uint32_t state, conf_index;
-}; /* id: unique for the master's life */
+    uint32_t state, tls;
+}; /* id: unique for the master's life; tls: its URL is https:// */
 struct msg_instance_gone {
     uint64_t id;
+};
+enum msg_eject_change { MSG_EJECT_FAILED = 1, MSG_EJECT_OUT = 2, MSG_EJECT_BACK = 3 };
+struct msg_eject {
+    uint64_t id;
+    uint32_t change, ms; /* ms: how long it gets no requests */
+};
+struct msg_resolved {
+    uint32_t ok, zero;
 };
 struct msg_drain {
     uint32_t timeout_ms;

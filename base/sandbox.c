@@ -279,6 +279,10 @@ static void allow_agent(struct rules *r)
     /* A resolver's modules are loaded when the first name is looked up. */
     allow(r, SCMP_SYS(mmap), 0, NULL);
     allow(r, SCMP_SYS(mprotect), 0, NULL);
+    /* Answers too long for a datagram; nscd and systemd-resolved. */
+    allow_socket(r, AF_INET, SOCK_STREAM);
+    allow_socket(r, AF_INET6, SOCK_STREAM);
+    allow_socket(r, AF_UNIX, SOCK_STREAM);
     allow_socket(r, AF_INET, SOCK_DGRAM);
     allow_socket(r, AF_INET6, SOCK_DGRAM);
     allow_socket(r, AF_UNIX, SOCK_DGRAM);

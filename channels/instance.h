@@ -24,6 +24,7 @@ struct supervisor {
     const char *state, *runtime;
     struct conf *conf; /* of the last apply; one reference */
     struct list services;
+    struct list names; /* what names in `url` stand for: urls.c */
     uint64_t last_id;
     bool stopping, stopped;
     struct turn_task task;         /* reconcile: never in the middle of an event */
@@ -68,7 +69,8 @@ struct instance {
     struct arena *run;   /* of one start: address, arguments, sentences */
     uint64_t id;         /* of this start */
     unsigned gen;
-    bool url;                    /* an address, no process: always ready */
+    bool url;                    /* an address, no process */
+    struct conf_backend backend; /* url: what the config said of it when it came */
     bool waits;                  /* starts when the older ones of its fixed address are gone */
     enum inst_state state, told; /* told: INST_BACKOFF when others do not know it */
     enum inst_goal goal;
@@ -115,7 +117,8 @@ struct instance {
 };
 
 /* supervise.c */
-void instance_set_url(struct instance *i); /* an instance of a url service is ready as it is */
+void instance_set_url(struct instance *i);   /* an instance of a url service is ready as it is */
+void instance_watch_url(struct instance *i); /* looks at it as the config says now */
 void instance_event(struct instance *i, enum inst_event ev);
 void instance_ended(struct instance *i); /* its pidfd says so: reaps it */
 void instance_sweep(struct instance *i); /* kills what is left of it; EV_CLEAN when nothing is */
@@ -129,6 +132,13 @@ struct service *service_get(struct supervisor *s, struct str name); /* made when
 struct instance *instance_new(struct service *svc, bool url);
 void instance_close(struct instance *i); /* unlinked now, freed after the turn */
 void supervisor_reconcile(struct turn_task *t);
+
+/* urls.c */
+void service_match_urls(struct service *svc); /* an instance an address; names as far as known */
+void service_retire(struct instance *i);      /* services.c */
+json_t *service_names(const struct service *svc); /* for the status: names and what they mean */
+void names_prune(struct supervisor *s);           /* those that no service names any more */
+void names_free(struct supervisor *s);
 
 /* instance.c */
 /* Starts the process; NULL, or what went wrong, in i->run. */

@@ -203,8 +203,8 @@ static void probe_tell(struct probe *p, const char *err)
     loop_at_turn_end(&p->early, on_probe_early);
 }
 
-void probe_start(struct probe *p, const struct conf_addr *to, struct str path, uint64_t timeout_ms,
-                 void (*done)(struct probe *, const char *err))
+void probe_start(struct probe *p, const struct conf_addr *to, struct str path, struct str host,
+                 uint64_t timeout_ms, void (*done)(struct probe *, const char *err))
 {
     probe_end(p);
     p->done = done;
@@ -212,9 +212,9 @@ void probe_start(struct probe *p, const struct conf_addr *to, struct str path, u
     struct out o = out_on(p->head, sizeof(p->head));
     if (path.n)
         out_fmt(&o,
-                "GET " STR_FMT " HTTP/1.1\r\nHost: localhost\r\nUser-Agent: headgate/" HG_VERSION
+                "GET " STR_FMT " HTTP/1.1\r\nHost: " STR_FMT "\r\nUser-Agent: headgate/" HG_VERSION
                 "\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-                STR_ARG(path));
+                STR_ARG(path), STR_ARG(host.n ? host : STR("localhost")));
     p->n = o.n;
     p->fd = o.over ? -1 : socket(to->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (p->fd < 0) {

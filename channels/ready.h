@@ -28,10 +28,11 @@ struct probe {
 
 /*
  * Looks once. done(p, err) follows exactly once, never from inside this call: NULL means ready,
- * else a constant in words. A look that is under way is dropped first. `path` empty: tcp only.
+ * else a constant in words. A look that is under way is dropped first. `path` empty: tcp only;
+ * `host`: for the Host field, empty: localhost.
  */
-void probe_start(struct probe *p, const struct conf_addr *to, struct str path, uint64_t timeout_ms,
-                 void (*done)(struct probe *, const char *err));
+void probe_start(struct probe *p, const struct conf_addr *to, struct str path, struct str host,
+                 uint64_t timeout_ms, void (*done)(struct probe *, const char *err));
 void probe_cancel(struct probe *p); /* no done any more; fine when none is under way */
 bool probe_busy(const struct probe *p);
 

@@ -33,6 +33,7 @@ struct instance *instance_new(struct service *svc, bool url)
     i->proc.pidfd = -1;
     i->probe.fd = -1;
     i->listen_fd = -1;
+    i->user.uid = (uid_t)-1; /* until one is found for it */
     i->since = loop_now_ms();
     list_append(&svc->instances, &i->link);
     return i;
@@ -116,7 +117,7 @@ static uint64_t drain_exclusive(const struct service *svc)
     return drain ? MIN(drain, half) : half;
 }
 
-static void retire(struct instance *i)
+void service_retire(struct instance *i)
 {
     bool alone = service_exclusive(i->svc) && !i->url;
     i->drain = alone ? drain_exclusive(i->svc) : i->svc->sup->conf->timeouts.drain;
@@ -198,7 +199,7 @@ static void service_replace(struct service *svc)
         if (serves && hold)
             hold_begin(svc, i);
         else if (alone || !serves)
-            retire(i);
+            service_retire(i);
     }
     service_add(svc, service_wanted(svc), alone && !list_empty(&svc->instances));
 }
@@ -225,7 +226,7 @@ static void service_scale(struct service *svc)
         if (i->gen != svc->gen || is_going(i))
             continue;
         n--;
-        retire(i);
+        service_retire(i);
     }
 }
 
@@ -234,34 +235,7 @@ static void service_end(struct service *svc)
     hold_end(svc);
     svc->def = NULL;
     LIST_EACH_SAFE (&svc->instances, l)
-        retire(container_of(l, struct instance, link));
-}
-
-/* A url service: an instance an address; those that stay are not touched. */
-static void service_match_urls(struct service *svc)
-{
-    const struct conf_service *def = svc->def;
-    svc->gen++;
-    for (unsigned k = 0; k < def->n_addrs; k++) {
-        struct instance *found = NULL;
-        LIST_EACH (&svc->instances, l) {
-            struct instance *i = container_of(l, struct instance, link);
-            if (i->url && i->state == INST_READY && str_eq(i->addr.text, def->addrs[k].text))
-                found = i;
-        }
-        if (!found) {
-            found = instance_new(svc, true);
-            found->addr = def->addrs[k];
-            found->addr.text = arena_str(found->arena, def->addrs[k].text);
-            instance_set_url(found);
-        }
-        found->gen = svc->gen;
-    }
-    LIST_EACH_SAFE (&svc->instances, l) {
-        struct instance *i = container_of(l, struct instance, link);
-        if (i->gen != svc->gen)
-            retire(i);
-    }
+        service_retire(container_of(l, struct instance, link));
 }
 
 /* Older generations go when the newest one serves; who waits for an address starts when it is free.
@@ -291,7 +265,7 @@ static void service_reconcile(struct service *svc)
     LIST_EACH_SAFE (&svc->instances, l) {
         struct instance *i = container_of(l, struct instance, link);
         if (i->gen != svc->gen)
-            retire(i);
+            service_retire(i);
     }
 }
 
@@ -327,6 +301,7 @@ struct supervisor *supervisor_new(const struct supervisor_ops *ops, void *ctx, c
     s->state = arena_strz(a, str_of(state));
     s->runtime = arena_strz(a, str_of(runtime));
     list_init(&s->services);
+    list_init(&s->names);
     return s;
 }
 
@@ -362,6 +337,7 @@ void supervisor_apply(struct supervisor *s, struct conf *c)
     }
     for (unsigned k = 0; k < c->n_services; k++)
         apply_service(s, &c->services[k]);
+    names_prune(s);
     if (before)
         conf_unref(&before);
     loop_at_turn_end(&s->task, supervisor_reconcile);
@@ -391,23 +367,41 @@ void supervisor_free(struct supervisor **sp)
         service_close(svc);
     }
     turn_task_cancel(&s->task);
+    names_free(s);
     if (s->conf)
         conf_unref(&s->conf);
     loop_free_later(s->arena, destroy_arena);
 }
 
-void supervisor_instance_idle(struct supervisor *s, uint64_t id)
+static struct instance *instance_find(const struct supervisor *s, uint64_t id)
 {
     LIST_EACH (&s->services, l) {
         const struct service *svc = container_of(l, struct service, link);
         LIST_EACH (&svc->instances, il) {
             struct instance *i = container_of(il, struct instance, link);
-            if (i->id == id) {
-                instance_event(i, EV_IDLE);
-                return;
-            }
+            if (i->id == id)
+                return i;
         }
     }
+    return NULL;
+}
+
+void supervisor_instance_idle(struct supervisor *s, uint64_t id)
+{
+    struct instance *i = instance_find(s, id);
+    if (i)
+        instance_event(i, EV_IDLE);
+}
+
+bool supervisor_knows(const struct supervisor *s, uint64_t id)
+{
+    return instance_find(s, id) != NULL;
+}
+
+struct str supervisor_name_of(const struct supervisor *s, uint64_t id)
+{
+    const struct instance *i = instance_find(s, id);
+    return i && i->url && !i->backend.addr.len ? i->backend.name : STR_NULL;
 }
 
 const char *supervisor_restart(struct supervisor *s, struct str name)
@@ -426,7 +420,7 @@ const char *supervisor_restart(struct supervisor *s, struct str name)
 
 void supervisor_replay(struct supervisor *s,
                        void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state,
-                                    const char *addr),
+                                    const char *addr, const struct conf_backend *url),
                        void *ctx)
 {
     LIST_EACH (&s->services, l) {
@@ -434,7 +428,7 @@ void supervisor_replay(struct supervisor *s,
         LIST_EACH (&svc->instances, il) {
             const struct instance *i = container_of(il, struct instance, link);
             if (i->told != INST_BACKOFF)
-                each(ctx, i->id, svc->name, i->told, i->addr.text.p);
+                each(ctx, i->id, svc->name, i->told, i->addr.text.p, i->url ? &i->backend : NULL);
         }
     }
 }

@@ -67,8 +67,10 @@ static json_t *instance_json(const struct instance *i)
     set(o, "state", text(word_of(i)));
     set(o, "address", text(i->state == INST_BACKOFF ? "" : i->addr.text.p));
     set(o, "since_s", json_integer((json_int_t)((now - MIN(now, i->since)) / 1000)));
-    if (i->url)
+    if (i->url) {
+        set(o, "last_error", text(i->last_error));
         return o;
+    }
     set(o, "pid", json_integer(i->proc.pid > 0 ? i->proc.pid : 0));
     set(o, "restarts", json_integer((json_int_t)i->restarts));
     set(o, "last_exit", text(i->last_exit));
@@ -108,10 +110,13 @@ static json_t *service_json(const struct service *svc)
     }
     set(o, "service", text(svc->name));
     set(o, "kind", text(url ? "url" : "run"));
-    set(o, "state", text(!svc->def && best ? "stopping" : best ? word_of(best) : "stopped"));
+    const char *none = svc->def && url ? "unresolved" : "stopped";
+    set(o, "state", text(!svc->def && best ? "stopping" : best ? word_of(best) : none));
     set(o, "address", text(best && best->state != INST_BACKOFF ? best->addr.text.p : ""));
     set(o, "restarts", json_integer(best ? (json_int_t)best->restarts : 0));
     set(o, "instances", all);
+    if (svc->def && url)
+        set(o, "names", service_names(svc));
     return o;
 }
 

@@ -40,7 +40,8 @@ static void tell(struct instance *i, enum inst_state state)
         return;
     i->told = state == INST_GONE ? INST_BACKOFF : state;
     if (s->ops.on_instance)
-        s->ops.on_instance(s->ctx, i->id, i->svc->name, state, i->addr.text.p);
+        s->ops.on_instance(s->ctx, i->id, i->svc->name, state, i->addr.text.p,
+                           i->url ? &i->backend : NULL);
 }
 
 /* The only place where an instance's state changes. `why` may be NULL. */
@@ -112,7 +113,7 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
     if (i->state == INST_STARTING)
         timeout = MAX(timeout, (uint64_t)LOOK_MIN_MS);
     struct str path = def->ready == CONF_READY_HTTP ? def->ready_path : STR_NULL;
-    probe_start(&i->probe, &i->asked, path, timeout, on_probe_done);
+    probe_start(&i->probe, &i->asked, path, i->backend.authority, timeout, on_probe_done);
 }
 
 static void poll_in(struct instance *i, uint64_t ms)
@@ -370,8 +371,21 @@ static void act_clean(struct instance *i)
 
 void instance_set_url(struct instance *i)
 {
-    i->svc->tried = true;
     set_state(i, INST_READY, NULL);
+    instance_watch_url(i);
+}
+
+void instance_watch_url(struct instance *i)
+{
+    if (i->svc->def->health_interval) {
+        if (!probe_busy(&i->probe) &&
+            !(event_initialized(&i->poll) && event_pending(&i->poll, EV_TIMEOUT, NULL)))
+            poll_health(i);
+        return;
+    }
+    poll_stop(i);
+    if (i->state == INST_UNREADY)
+        instance_event(i, EV_GOOD); /* nobody looks any more */
 }
 
 void instance_ended(struct instance *i)

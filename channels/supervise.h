@@ -26,13 +26,14 @@ enum inst_state {
 struct supervisor;
 
 /*
- * Called on every change that others must know; `addr` is "127.0.0.1:PORT" or "unix:/path". The
+ * Called on every change that others must know; `addr` is "127.0.0.1:PORT" or "unix:/path", `url`
+ * what a url service's configuration says of it (else NULL). The
  * states told are READY, UNREADY, DRAINING (also before a stop without a drain) and GONE, which
  * comes when the process has ended; each start has an id of its own. The callee must not call back.
  */
 struct supervisor_ops {
     void (*on_instance)(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                        const char *addr);
+                        const char *addr, const struct conf_backend *url);
     /*
      * strategy: handover. on: no new request to the service, streams end; supervisor_held follows
      * when none is in flight. off: as before. The callee must not call back. NULL: nobody to tell.
@@ -63,9 +64,18 @@ void supervisor_skip_ids(struct supervisor *s, uint64_t last);
 /*
  * Makes what runs match the config: new services start, gone ones drain and stop, changed ones are
  * started anew (the new instance first, the old one drains when it is ready), the others are left
- * alone. url services have an instance for each address, always ready. The conf is referenced.
+ * alone. url services have an instance for each address, ready until looks say otherwise (where
+ * the config asks for looks). The conf is referenced.
  */
 void supervisor_apply(struct supervisor *s, struct conf *c);
+/*
+ * What a name in `url` stands for from now on: numbers, each ended by NUL; or why that is not known
+ * (then the last ones stay). Addresses that went drain.
+ */
+void supervisor_resolved(struct supervisor *s, struct str name, struct str addrs, const char *err);
+bool supervisor_knows(const struct supervisor *s, uint64_t id);
+/* The name in `url` that led to the instance; empty: none. */
+struct str supervisor_name_of(const struct supervisor *s, uint64_t id);
 /* Ends everything: signal, wait, kill of the whole groups; then on_all_stopped. */
 void supervisor_stop(struct supervisor *s);
 void supervisor_free(struct supervisor **s);
@@ -81,7 +91,7 @@ const char *supervisor_restart(struct supervisor *s, struct str service) MUST_US
 /* Calls on_instance for each one that workers should know (a new worker needs them all). */
 void supervisor_replay(struct supervisor *s,
                        void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state,
-                                    const char *addr),
+                                    const char *addr, const struct conf_backend *url),
                        void *ctx);
 /* … and on_hold for each service that is held. */
 void supervisor_replay_holds(struct supervisor *s,

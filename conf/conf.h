@@ -22,6 +22,7 @@ enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX, CONF_SVC_FD };
 enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP, CONF_READY_NOTIFY };
 enum conf_balance { CONF_BALANCE_LEAST, CONF_BALANCE_ROUND };
 enum conf_coding { CONF_BR, CONF_ZSTD, CONF_GZIP };
+enum conf_host_header { CONF_HOST_CLIENT, CONF_HOST_BACKEND, CONF_HOST_NAME };
 enum conf_access_format { CONF_ACCESS_OFF, CONF_ACCESS_JSON, CONF_ACCESS_COMBINED };
 
 /* A socket address as written and as the kernel wants it. */
@@ -71,6 +72,23 @@ struct conf_port { /* one of a service's `ports` */
     uint16_t number; /* 0: chosen for each instance */
 };
 
+/* What one entry of `url` names: an address, or a name that the agent resolves. */
+struct conf_backend {
+    struct conf_addr addr; /* len 0: by name; the text is "api.lan:9001" then */
+    struct str name;       /* name or number without a port; empty for a Unix socket */
+    uint16_t port;
+    struct str authority; /* as written: what `host_header: backend` sends */
+    bool tls;             /* https:// */
+};
+
+/* How a service's TLS backends are spoken to; bytes as read at load, all checked. */
+struct conf_backend_tls {
+    struct str ca_pem;            /* whom to trust */
+    struct str name;              /* the name that certificates must have; empty: the URL's */
+    struct str cert_pem, key_pem; /* shown when asked; both empty: none */
+    struct str digest;            /* of all of the above, hex */
+};
+
 struct conf_service {
     unsigned index;              /* in conf.services */
     struct str name;             /* "beta/api": unique, the identity across configs */
@@ -112,9 +130,12 @@ struct conf_service {
     uint64_t restart_min, restart_max; /* ms */
 
     /* url: */
-    struct conf_addr *addrs;
-    unsigned n_addrs;
-    struct str url_host; /* authority of the first url, for host_header: backend */
+    struct conf_backend *backends;
+    unsigned n_backends;
+    struct conf_backend_tls *tls; /* NULL: the backends are plain */
+
+    enum conf_host_header host_header;
+    struct str host_name; /* CONF_HOST_NAME: what is sent */
 
     uint64_t wait_ready; /* ms */
     enum conf_balance balance;
@@ -251,6 +272,9 @@ struct conf *conf_load(struct conf_source *s, unsigned flags, struct diags *diag
 struct str conf_bundle(struct arena *a, const struct conf_source *s); /* after a good load */
 struct conf *conf_ref(struct conf *c);
 void conf_unref(struct conf **c);
+
+/* From "127.0.0.1" or "::1"; the text in a. False when it is no address. */
+bool conf_addr_ip(struct arena *a, struct str ip, uint16_t port, struct conf_addr *out);
 
 /* Late placeholders of argv, env and the like; each may be empty. */
 struct conf_vars {

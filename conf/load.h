@@ -80,6 +80,11 @@ void load_timeouts(struct load *l, const struct scope *sc, const struct node *ma
                    enum schema_group g, struct conf_timeouts *out);
 /* load_tls.c: over what is in *out already. */
 void load_tls(struct load *l, const struct scope *sc, const struct node *map, struct conf_tls *out);
+/* Is there a certificate, a key, and do they belong together? Says so when not; looks at dates. */
+bool tls_check_pair(struct load *l, const struct conf_cert *c, struct diag_place cert_at,
+                    struct diag_place key_at);
+/* How many certificates the PEM text holds; 0 also when one of them cannot be read. */
+unsigned tls_count_certs(struct str pem);
 bool tls_covers(const struct conf_tls *tls, struct str host);
 bool tls_certs_written(const struct node *map);
 /* load_site.c */
@@ -92,6 +97,14 @@ void load_route_answer(struct load *l, const struct scope *sc, const struct node
 /* load_service.c */
 void load_services(struct load *l, const struct scope *sc, const struct node *map,
                    struct conf_site *site);
+/* How often a service is looked at, and when it has failed. */
+void load_health(struct load *l, const struct scope *sc, const struct node *map,
+                 struct conf_service *s);
+/* load_backend.c: services with `url`; host_header of all */
+void load_url(struct load *l, const struct scope *sc, const struct node *map,
+              struct conf_service *s);
+void load_host_header(struct load *l, const struct scope *sc, const struct node *map,
+                      struct conf_service *s);
 /* load_route.c */
 void load_routes(struct load *l, const struct scope *sc, const struct node *map,
                  struct conf_site *site);

@@ -171,8 +171,8 @@ static void check_way_on(struct load *l, const struct scope *sc, const struct no
     diags_hint(l->d, id, "write { http: /healthz }, { tcp: on } or { notify: on }");
 }
 
-static void load_ready(struct load *l, const struct scope *sc, const struct node *map,
-                       struct conf_service *s)
+void load_ready(struct load *l, const struct scope *sc, const struct node *map,
+                struct conf_service *s)
 {
     const struct node *ready = node_get(map, "ready");
     bool usable = ready && !ready->bad && ready->kind == NODE_MAP;

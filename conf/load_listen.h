@@ -11,4 +11,8 @@
 void load_listening(struct load *l, const struct scope *sc, const struct node *map,
                     struct conf_service *s);
 
+/* `ready` alone: for services with `url` too. */
+void load_ready(struct load *l, const struct scope *sc, const struct node *map,
+                struct conf_service *s);
+
 #endif

@@ -233,7 +233,7 @@ static void unused_services(struct load *l, const struct conf_site *site)
 {
     for (unsigned i = 0; i < l->c->n_services; i++) {
         const struct conf_service *s = &l->c->services[i];
-        bool used = s->n_addrs == 0 || !str_eq(s->site, site->name);
+        bool used = s->n_backends == 0 || !str_eq(s->site, site->name);
         for (unsigned k = 0; k < site->n_routes && !used; k++)
             used = site->routes[k].service == s;
         if (used)

@@ -1,6 +1,6 @@
 /*
- * load_service.c - services: what is run and how it is watched, or where it is. The digest tells
- * two definitions apart; the environment is in load_env.c.
+ * load_service.c - services: what is run and how it is watched. The digest tells two definitions
+ * apart; the environment is in load_env.c, backends that run by themselves in load_backend.c.
  */
 #include <openssl/evp.h>
 #include <signal.h>
@@ -54,14 +54,20 @@ static int signal_of(struct str name)
     return SIGTERM;
 }
 
-static void load_watching(struct load *l, const struct scope *sc, const struct node *map,
-                          struct conf_service *s)
+void load_health(struct load *l, const struct scope *sc, const struct node *map,
+                 struct conf_service *s)
 {
-    const struct node *health = node_get(map, "health"), *stop = node_get(map, "stop"),
-                      *restart = node_get(map, "restart");
+    const struct node *health = node_get(map, "health");
     s->health_interval = get_number(l, sc, health, G_HEALTH, "interval");
     s->health_timeout = get_number(l, sc, health, G_HEALTH, "timeout");
     s->health_failures = (unsigned)get_number(l, sc, health, G_HEALTH, "failures");
+}
+
+static void load_watching(struct load *l, const struct scope *sc, const struct node *map,
+                          struct conf_service *s)
+{
+    const struct node *stop = node_get(map, "stop"), *restart = node_get(map, "restart");
+    load_health(l, sc, map, s);
     s->start_timeout = get_number(l, sc, map, G_SERVICE, "start_timeout");
     s->stop_signal = signal_of(get_text(l, sc, stop, G_STOP, "signal"));
     s->stop_timeout = get_number(l, sc, stop, G_STOP, "timeout");
@@ -110,38 +116,6 @@ static void load_run(struct load *l, const struct scope *sc, const struct node *
     load_watching(l, sc, map, s);
     s->memory = get_number(l, sc, map, G_SERVICE, "memory");
     s->open_files = (unsigned)get_number(l, sc, map, G_SERVICE, "open_files");
-}
-
-/* ---- url ---- */
-
-static void load_url(struct load *l, const struct scope *sc, const struct node *map,
-                     struct conf_service *s)
-{
-    struct str *urls, host;
-    const struct node **items, *url = node_get(map, "url");
-    struct value_error e;
-    unsigned n = get_list(l, sc, map, G_SERVICE, "url", &urls, &items);
-    if (url->kind == NODE_LIST && url->n == 0)
-        diags_add(l->d, "E036", url->at, "`url` names no backend");
-    s->addrs = arena_zarray(l->a, struct conf_addr, n + 1);
-    for (unsigned i = 0; i < n; i++) {
-        if (!value_url(l->a, urls[i], &s->addrs[s->n_addrs], &host, &e))
-            continue;
-        for (unsigned k = 0; k < s->n_addrs; k++)
-            if (str_eq(s->addrs[k].text, s->addrs[s->n_addrs].text))
-                diags_add(l->d, "E066", items[i]->at, "the backend " STR_FMT " is listed twice",
-                          STR_ARG(s->addrs[k].text));
-        if (s->n_addrs++ == 0)
-            s->url_host = host;
-    }
-    for (unsigned i = 0; i < map->n; i++) {
-        const struct schema_key *k = schema_find(G_SERVICE, map->v[i].key);
-        if (!k || !(k->flags & S_RUN) || strcmp(k->name, "run") == 0)
-            continue;
-        unsigned id = diags_add(l->d, "E068", map->v[i].at,
-                                "`%s` has no effect on a service with `url`", k->name);
-        diags_hint(l->d, id, "it belongs to `run`");
-    }
 }
 
 /* ---- digest ---- */
@@ -208,9 +182,9 @@ static struct str digest_of(struct load *l, const struct conf_service *s)
         hash_str(h, s->ports[i].name);
         hash_bytes(h, &s->ports[i].number, sizeof(s->ports[i].number));
     }
-    hash_bytes(h, &s->n_addrs, sizeof(s->n_addrs));
-    for (unsigned i = 0; i < s->n_addrs; i++)
-        hash_str(h, s->addrs[i].text);
+    hash_bytes(h, &s->n_backends, sizeof(s->n_backends));
+    for (unsigned i = 0; i < s->n_backends; i++)
+        hash_str(h, s->backends[i].addr.text);
     ASSERT(EVP_DigestFinal_ex(h, sum, NULL) == 1);
     EVP_MD_CTX_free(h);
     for (size_t i = 0; i < sizeof(sum); i++)
@@ -259,6 +233,7 @@ static void load_service(struct load *l, const struct scope *site_scope, const s
                       STR_ARG(m->key));
         diags_hint(l->d, id, "write run: [program, arg, …] or url: http://127.0.0.1:PORT");
     }
+    load_host_header(l, &sc, map, s);
     if (str_eq(get_text(l, &sc, map, G_SERVICE, "balance"), STR("round")))
         s->balance = CONF_BALANCE_ROUND;
     s->wait_ready = WAIT_READY_MS;

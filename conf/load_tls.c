@@ -2,6 +2,7 @@
  * load_tls.c - tls: of the top level and of sites; given certificates are read, looked at and tried
  * against their keys, so that a wrong pair never reaches a worker.
  */
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -58,6 +59,22 @@ static EVP_PKEY *parse_key(struct str pem)
     return k;
 }
 
+unsigned tls_count_certs(struct str pem)
+{
+    BIO *bio = BIO_new_mem_buf(pem.p ? pem.p : "", (int)MIN(pem.n, (size_t)INT_MAX));
+    unsigned n = 0;
+    X509 *x;
+    while (bio && (x = PEM_read_bio_X509(bio, NULL, no_password, NULL))) {
+        X509_free(x);
+        n++;
+    }
+    /* The end of the text is the error that ends the loop; any other is one. */
+    bool ended = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+    BIO_free(bio);
+    ERR_clear_error();
+    return ended ? n : 0;
+}
+
 static void check_dates(struct load *l, const X509 *x, const struct conf_cert *c,
                         struct diag_place at)
 {
@@ -73,8 +90,8 @@ static void check_dates(struct load *l, const X509 *x, const struct conf_cert *c
                   STR_ARG(c->cert_path));
 }
 
-static bool check_pair(struct load *l, const struct conf_cert *c, struct diag_place cert_at,
-                       struct diag_place key_at)
+bool tls_check_pair(struct load *l, const struct conf_cert *c, struct diag_place cert_at,
+                    struct diag_place key_at)
 {
     X509 *x = parse_cert(c->cert_pem);
     EVP_PKEY *k = parse_key(c->key_pem);
@@ -120,7 +137,7 @@ static void read_pair(struct load *l, struct cert_list *list, struct str cert, s
         return;
     c.cert_pem = arena_str(l->a, c.cert_pem);
     c.key_pem = arena_str(l->a, c.key_pem);
-    if (check_pair(l, &c, cert_at, key_at))
+    if (tls_check_pair(l, &c, cert_at, key_at))
         add_cert(l, list, c);
 }
 

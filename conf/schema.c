@@ -343,7 +343,7 @@ const struct schema_key schema_keys[] = {
     K(G_SERVICE, "run", T_STRING, LIST, S_WHOLE | S_LATE, NULL,
       "Program and arguments; headgate starts and watches it.")
     K(G_SERVICE, "url", T_URL, ONE_OR_LIST, S_WHOLE, NULL,
-      "http://127.0.0.1:9001, unix:/run/x.sock, or a list: a backend that runs by itself.")
+      "http://127.0.0.1:9001, https://name, unix:/run/x.sock, or a list: a backend that runs by itself; names are resolved again and again.")
     K(G_SERVICE, "protocol", T_ENUM, ONE, 0, "http1",
       "What the backend speaks: HTTP/1.1, or HTTP/2 without asking first (h2c; grpc is the same for "
       "gRPC servers).", .values = "http1|h2c|grpc")
@@ -365,10 +365,10 @@ const struct schema_key schema_keys[] = {
       "Processes at a time.", .values = "1-64")
     K(G_SERVICE, "balance", T_ENUM, ONE, 0, "least",
       "Which instance gets a request: the one with the fewest under way, or each in turn.", .values = "least|round")
-    K(G_SERVICE, "ready", T_MAP, ONE, S_RUN | S_WHOLE, NULL,
+    K(G_SERVICE, "ready", T_MAP, ONE, S_WHOLE, NULL,
       "How headgate learns that an instance is ready; default { tcp: on }.", .map = G_READY)
-    K(G_SERVICE, "health", T_MAP, ONE, S_RUN, NULL,
-      "How it looks after that.", .map = G_HEALTH)
+    K(G_SERVICE, "health", T_MAP, ONE, 0, NULL,
+      "How it looks after that; a service with url is looked at where this or ready is written.", .map = G_HEALTH)
     K(G_SERVICE, "start_timeout", T_DURATION, ONE, S_RUN, "30s",
       "An instance that is not ready by then is stopped and started anew.")
     K(G_SERVICE, "stop", T_MAP, ONE, S_RUN, NULL,
@@ -382,10 +382,10 @@ const struct schema_key schema_keys[] = {
     K(G_SERVICE, "wait_ready", T_DURATION, ONE, S_AUTO, "auto",
       "How long a request waits for a ready instance before 503; auto: 10s, with strategy: handover "
       "stop.timeout and start_timeout together.")
-    K(G_SERVICE, "host_header", T_STRING, ONE, S_LATER, "client",
+    K(G_SERVICE, "host_header", T_STRING, ONE, 0, "client",
       "Host field sent: client, backend, or a name.")
-    K(G_SERVICE, "backend_tls", T_MAP, ONE, S_LATER, NULL,
-      "TLS to the backend.", .map = G_BACKEND_TLS)
+    K(G_SERVICE, "backend_tls", T_MAP, ONE, 0, NULL,
+      "TLS to backends with https://; chain and name are always checked.", .map = G_BACKEND_TLS)
     K(G_SERVICE, "memory", T_SIZE, ONE, S_RUN | S_LATER, "0",
       "Memory that an instance may use; needs a delegated cgroup, as the shipped units have it.")
     K(G_SERVICE, "open_files", T_COUNT, ONE, S_RUN, "0",
@@ -423,7 +423,7 @@ const struct schema_key schema_keys[] = {
     K(G_BACKEND_TLS, "ca", T_STRING, ONE, 0, "system",
       "Whom to trust: system, or a PEM file.")
     K(G_BACKEND_TLS, "name", T_STRING, ONE, S_NONE, "\"\"",
-      "Name the certificate must have.")
+      "Name the certificate must have; without: the one in url.")
     K(G_BACKEND_TLS, "cert", T_PATH, ONE, S_NONE, "\"\"",
       "Client certificate.")
     K(G_BACKEND_TLS, "key", T_PATH, ONE, S_NONE, "\"\"",

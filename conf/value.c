@@ -336,10 +336,9 @@ static bool check_name(struct arena *a, const struct schema_key *k, struct str t
 static bool check_url(struct arena *a, const struct schema_key *k, struct str t,
                       struct value_error *e)
 {
-    struct conf_addr v;
-    struct str host;
+    struct conf_backend v;
     (void)k;
-    return value_url(a, t, &v, &host, e);
+    return value_url(a, t, &v, e);
 }
 
 static bool check_mode(struct arena *a, const struct schema_key *k, struct str t,

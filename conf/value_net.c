@@ -79,6 +79,14 @@ static void set_text(struct arena *a, struct conf_addr *addr)
     }
 }
 
+bool conf_addr_ip(struct arena *a, struct str ip, uint16_t port, struct conf_addr *out)
+{
+    if (!value_ip(ip, port, out))
+        return false;
+    set_text(a, out);
+    return true;
+}
+
 static bool port_of(struct str t, uint16_t *port)
 {
     uint64_t v;
@@ -158,47 +166,13 @@ bool value_listen(struct arena *a, struct str t, struct conf_addr *out, struct v
                  "`%.*s` has no name of a socket", SHOWN(t));
 }
 
-static bool later_scheme(struct str t, struct value_error *e)
+static bool no_url(struct str t, struct value_error *e)
 {
-    static const char *const schemes[] = {"h2c://", "https://"};
-    for (size_t i = 0; i < ARRAY_LEN(schemes); i++)
-        if (str_starts(t, str_of(schemes[i])))
-            return wrong(e, "E004", "http:// and unix: are served",
-                         "`%s` backends are not available in this version", schemes[i]);
+    if (str_starts(t, STR("h2c://")))
+        return wrong(e, "E004", "http://, https:// and unix: are served",
+                     "`h2c://` backends are not available in this version");
     return wrong(e, "E036", "http://127.0.0.1:9001 or unix:/run/x.sock",
                  "`%.*s` is no URL of a backend", SHOWN(t));
-}
-
-bool value_url(struct arena *a, struct str t, struct conf_addr *out, struct str *host,
-               struct value_error *e)
-{
-    struct str name, port;
-    uint16_t number = 80;
-    if (str_starts(t, STR("unix:"))) {
-        *host = STR("localhost");
-        return value_unix(a, str_sub(t, 5, t.n), out, e);
-    }
-    /* A URL with a password is not to be shown. */
-    if (str_chr(t, '@') < t.n)
-        return wrong(e, "E036", NULL, "the URL of a backend takes no user name and password");
-    if (!str_starts(t, STR("http://")))
-        return later_scheme(t, e);
-    struct str authority = str_sub(t, 7, t.n);
-    if (authority.n && authority.p[authority.n - 1] == '/')
-        authority.n--;
-    if (strcspn(arena_strz(a, authority), "/?#") < authority.n)
-        return wrong(e, "E036", "paths go into routes; see strip_prefix",
-                     "`%.*s`: the URL of a backend has no path", SHOWN(t));
-    if (!split_authority(authority, &name, &port) || !name.n || (port.n && !port_of(port, &number)))
-        return wrong(e, "E036", "http://127.0.0.1:9001", "`%.*s`: `%.*s` is no address with a port",
-                     SHOWN(t), SHOWN(authority));
-    *host = arena_str(a, authority);
-    if (value_ip(str_ieq(name, STR("localhost")) ? STR("127.0.0.1") : name, number, out)) {
-        set_text(a, out);
-        return true;
-    }
-    return wrong(e, "E004", "write its IP address",
-                 "`%.*s`: names of other machines are not available in this version", SHOWN(name));
 }
 
 static bool label_ok(struct str label)
@@ -267,6 +241,54 @@ bool value_host(struct arena *a, struct str t, struct str *out, struct value_err
         p[i] = ascii_lower(lower.p[i]);
     p[t.n] = 0;
     *out = (struct str){p, t.n};
+    return true;
+}
+
+bool value_authority(struct arena *a, struct str t, struct value_error *e)
+{
+    struct str host, port, out;
+    uint16_t number;
+    if (!split_authority(t, &host, &port) || !host.n || str_chr(host, '*') < host.n ||
+        (port.p && !port_of(port, &number)))
+        return wrong(e, "E035", "client, backend, or a name such as app.example.org",
+                     "`%.*s` cannot stand in a Host field", SHOWN(t));
+    return value_host(a, host, &out, e);
+}
+
+bool value_url(struct arena *a, struct str t, struct conf_backend *out, struct value_error *e)
+{
+    struct str host, port;
+    *out = (struct conf_backend){.authority = STR("localhost")};
+    if (str_starts(t, STR("unix:")))
+        return value_unix(a, str_sub(t, 5, t.n), &out->addr, e);
+    /* A URL with a password is not to be shown. */
+    if (str_chr(t, '@') < t.n)
+        return wrong(e, "E036", NULL, "the URL of a backend takes no user name and password");
+    out->tls = str_starts(t, STR("https://"));
+    if (!out->tls && !str_starts(t, STR("http://")))
+        return no_url(t, e);
+    out->port = out->tls ? 443 : 80;
+    struct str authority = str_sub(t, out->tls ? 8 : 7, t.n);
+    if (authority.n && authority.p[authority.n - 1] == '/')
+        authority.n--;
+    if (strcspn(arena_strz(a, authority), "/?#") < authority.n)
+        return wrong(e, "E036", "paths go into routes; see strip_prefix",
+                     "`%.*s`: the URL of a backend has no path", SHOWN(t));
+    if (!split_authority(authority, &host, &port) || !host.n ||
+        (port.n && !port_of(port, &out->port)))
+        return wrong(e, "E036", "http://127.0.0.1:9001", "`%.*s`: `%.*s` is no address with a port",
+                     SHOWN(t), SHOWN(authority));
+    out->authority = arena_str(a, authority);
+    if (value_ip(host, out->port, &out->addr)) {
+        set_text(a, &out->addr);
+        out->name = arena_str(a, host);
+        return true;
+    }
+    if (str_chr(host, '*') < host.n)
+        return wrong(e, "E036", NULL, "`%.*s`: a * is no name of a backend", SHOWN(t));
+    if (!value_host(a, host, &out->name, e))
+        return false;
+    out->addr.text = arena_fmt(a, STR_FMT ":%u", STR_ARG(out->name), out->port);
     return true;
 }
 

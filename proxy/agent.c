@@ -1,6 +1,7 @@
 /*
  * agent.c - the agent process: makes the certificates of the local CA for the hosts that want them,
- * sends them to the master, and renews them in time. It knows no worker and serves nobody.
+ * sends them to the master, and renews them in time; backends' names are agent_names.c's. It knows
+ * no worker and serves nobody.
  */
 #include "base/base.h" /* first: it says which C library we want */
 
@@ -18,6 +19,7 @@
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "conf/conf.h"
+#include "proxy/agent_names.h"
 #include "proxy/roles.h"
 #include "proxy/tls.h"
 
@@ -277,6 +279,7 @@ static void on_config(uint64_t generation, int fd)
         struct msg_empty ready = {0};
         msg_send(self.peer, MSG_READY, &ready, STR_NULL, -1);
     }
+    agent_names_use(c, self.peer);
     do_round(true);
 }
 
@@ -290,6 +293,8 @@ static void on_msg(void *ctx, struct msg *m)
             log_error("counters are not shared", "cause", "%s", err);
     } else if (m->type == MSG_CONFIG) {
         on_config(((const struct msg_generation *)m->fixed)->generation, m->fd);
+    } else if (m->type == MSG_RESOLVE) {
+        agent_names_again(m->tail);
     } else if (m->type != MSG_HELLO) {
         log_warn("message that is not for the agent", "message", "%s", msg_name(m->type));
     }
@@ -316,6 +321,7 @@ int agent_main(int msg_fd)
     msg_send(self.peer, MSG_HELLO, &hello, STR_NULL, -1);
     loop_run();
     deadline_cancel(&self.renew);
+    agent_names_stop();
     local_ca_close(&self.ca);
     if (self.conf)
         conf_unref(&self.conf);

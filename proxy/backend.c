@@ -15,13 +15,11 @@
 #define SUSPECT_MS 200
 
 static struct list services = {&services, &services};
-static void (*on_idle)(uint64_t id);
-static void (*on_held)(struct str service);
+static struct backend_reports reports;
 
-void backend_setup(void (*idle)(uint64_t id), void (*held)(struct str service))
+void backend_setup(const struct backend_reports *r)
 {
-    on_idle = idle;
-    on_held = held;
+    reports = *r;
 }
 
 struct backend_service *backend_service(struct str name)
@@ -55,7 +53,9 @@ struct backend_instance *backend_ref(struct backend_instance *i)
 
 static void instance_free(void *p)
 {
-    free(p);
+    struct backend_instance *i = p;
+    backend_tls_peer_fini(&i->tls);
+    free(i);
 }
 
 void backend_unref(struct backend_instance **ip)
@@ -66,6 +66,19 @@ void backend_unref(struct backend_instance **ip)
         loop_free_later(i, instance_free);
 }
 
+/* All that could serve are ejected: the one that comes back first, rather than none. */
+static struct backend_instance *least_bad(struct backend_service *s, uint64_t now)
+{
+    struct backend_instance *best = NULL;
+    LIST_EACH (&s->instances, l) {
+        struct backend_instance *i = container_of(l, struct backend_instance, link);
+        if (i->state == INSTANCE_READY && i->suspect_until <= now &&
+            (!best || i->eject.until < best->eject.until))
+            best = i;
+    }
+    return best;
+}
+
 struct backend_instance *backend_choose(struct backend_service *s)
 {
     struct backend_instance *best = NULL;
@@ -74,11 +87,13 @@ struct backend_instance *backend_choose(struct backend_service *s)
         return NULL;
     LIST_EACH (&s->instances, l) {
         struct backend_instance *i = container_of(l, struct backend_instance, link);
-        if (i->state != INSTANCE_READY || i->suspect_until > now)
+        if (i->state != INSTANCE_READY || i->suspect_until > now || eject_is_out(&i->eject, now))
             continue;
         if (!best || (!s->round && i->busy < best->busy))
             best = i;
     }
+    if (!best)
+        best = least_bad(s, now);
     if (best && list_linked(&best->link) && best->link.next != &s->instances) {
         /* Among equals it is the next one's turn. */
         list_remove(&best->link);
@@ -102,10 +117,18 @@ static void connections_leave(struct backend_instance *i)
     exchange_h2_leave(i);
 }
 
+unsigned backend_count(const struct backend_service *s)
+{
+    unsigned n = 0;
+    LIST_EACH (&s->instances, l)
+        n++;
+    return n;
+}
+
 static void tell_when_idle(struct backend_instance *i)
 {
-    if (i->state == INSTANCE_DRAINING && !i->busy && !i->gone && on_idle)
-        on_idle(i->id);
+    if (i->state == INSTANCE_DRAINING && !i->busy && !i->gone && reports.on_idle)
+        reports.on_idle(i->id);
 }
 
 static void tell_when_held(struct backend_service *s)
@@ -117,8 +140,8 @@ static void tell_when_held(struct backend_service *s)
             return;
     }
     s->hold = HOLD_TOLD;
-    if (on_held)
-        on_held(s->name);
+    if (reports.on_held)
+        reports.on_held(s->name);
 }
 
 void backend_connect_begun(struct backend_instance *i)
@@ -240,6 +263,39 @@ void backend_suspect(struct backend_instance *i)
     i->suspect_until = loop_now_ms() + SUSPECT_MS;
 }
 
+static void tell_eject(const struct backend_instance *i, enum eject_change change, const char *why)
+{
+    uint64_t now = loop_now_ms();
+    if (change != EJECT_SAME && !i->gone && reports.on_eject)
+        reports.on_eject(i->id, change, i->eject.until > now ? i->eject.until - now : 0, why);
+}
+
+void backend_failed(struct backend_instance *i, const char *why)
+{
+    tell_eject(i, eject_failed(&i->eject, loop_now_ms()), why);
+}
+
+void backend_served(struct backend_instance *i)
+{
+    tell_eject(i, eject_served(&i->eject), NULL);
+}
+
+void backend_use_tls(struct backend_instance *i, struct backend_tls *t)
+{
+    if (backend_tls_peer_use(&i->tls, t))
+        connections_leave(i);
+}
+
+struct str backend_host(const struct backend_instance *i)
+{
+    struct str a = i->authority;
+    if (i->addr.ss_family == AF_UNIX)
+        return STR_NULL;
+    if (a.n && a.p[0] == '[')
+        return str_sub(a, 1, str_chr(a, ']'));
+    return str_sub(a, 0, str_chr(a, ':'));
+}
+
 /* ---- what the master tells ---- */
 
 /* "127.0.0.1:9000", "[::1]:9000", "unix:/path": always numbers, a worker resolves no name. */
@@ -292,13 +348,17 @@ static struct backend_instance *instance_find(uint64_t id)
     return NULL;
 }
 
-static struct backend_instance *instance_new(uint64_t id, struct str service, struct str addr)
+static struct backend_instance *instance_new(uint64_t id, struct str service, struct str addr,
+                                             struct str authority)
 {
-    struct backend_instance *i = calloc(1, sizeof(*i) + addr.n);
+    struct backend_instance *i = calloc(1, sizeof(*i) + addr.n + authority.n);
     ASSERT(i);
     char *copy = (char *)(i + 1);
     memcpy(copy, addr.p, addr.n);
+    if (authority.n)
+        memcpy(copy + addr.n, authority.p, authority.n);
     i->text = (struct str){copy, addr.n};
+    i->authority = (struct str){copy + addr.n, authority.n};
     i->refs = 1;
     i->id = id;
     snprintf(i->id_text, sizeof(i->id_text), "%llu", (unsigned long long)id);
@@ -306,7 +366,7 @@ static struct backend_instance *instance_new(uint64_t id, struct str service, st
     list_init(&i->idle);
     list_init(&i->shared);
     if (!addr_parse(i, i->text)) {
-        log_error("instance with an address that cannot be read", "address", "%s", copy);
+        log_error("instance with an address that cannot be read", "instance", "%s", i->id_text);
         free(i);
         return NULL;
     }
@@ -316,14 +376,16 @@ static struct backend_instance *instance_new(uint64_t id, struct str service, st
 
 void backend_on_instance(const struct msg_instance *m, struct str tail)
 {
-    struct str service, addr;
-    if (!str_split(&tail, '\0', &service) || !str_split(&tail, '\0', &addr))
+    struct str service, addr, authority;
+    if (!str_split(&tail, '\0', &service) || !str_split(&tail, '\0', &addr) ||
+        !str_split(&tail, '\0', &authority))
         return;
     struct backend_instance *i = instance_find(m->id);
     if (!i)
-        i = instance_new(m->id, service, addr);
+        i = instance_new(m->id, service, addr, authority);
     if (!i)
         return;
+    i->by_tls = m->tls != 0;
     i->state = (enum instance_state)m->state;
     i->suspect_until = 0;
     if (i->state == INSTANCE_READY)

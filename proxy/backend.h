@@ -8,6 +8,8 @@
 
 #include "base/io.h"
 #include "base/msg.h"
+#include "proxy/backend_tls.h"
+#include "proxy/eject.h"
 #include "proxy/rows.h"
 
 #define BACKEND_WAITERS_MAX 1024 /* requests held for one service, in this worker */
@@ -42,12 +44,16 @@ struct backend_instance {
     enum instance_state state;
     bool gone;              /* INSTANCE_GONE came */
     uint64_t suspect_until; /* ms: a connect just failed; others first */
-    unsigned busy;          /* requests on it now */
-    struct list idle;       /* kept connections, last used first */
+    struct eject eject;
+    struct backend_tls_peer tls; /* how it was spoken to last; also of its kept connections */
+    unsigned busy;               /* requests on it now */
+    struct list idle;            /* kept connections, last used first */
     unsigned n_idle;
-    struct list shared; /* connections that take many requests at a time (HTTP/2) */
-    uint32_t streams;   /* … as many as it said last; 0: nothing yet */
-    struct str text;    /* address as told */
+    struct list shared;   /* connections that take many requests at a time (HTTP/2) */
+    uint32_t streams;     /* … as many as it said last; 0: nothing yet */
+    struct str text;      /* address as told */
+    struct str authority; /* of its URL, as written; empty: supervised */
+    bool by_tls;          /* its URL is https:// */
     struct sockaddr_storage addr;
     socklen_t addr_len;
     char id_text[24];
@@ -66,11 +72,22 @@ struct backend_waiter {
 struct backend_service *backend_service(struct str name);
 /* The ready instance whose turn it is, or NULL: none, or the service is held. */
 struct backend_instance *backend_choose(struct backend_service *s);
+unsigned backend_count(const struct backend_service *s); /* its instances, ready or not */
 /* on_instance follows, at once when one is ready; never after backend_wait_cancel. */
 void backend_wait(struct backend_service *s, struct backend_waiter *w, uint64_t ms);
 void backend_wait_cancel(struct backend_waiter *w);
 /* A connect to it failed: others are preferred for a moment. */
 void backend_suspect(struct backend_instance *i);
+/* It failed as a backend (no connection, no HTTP), or answered: counted, and told to the master. */
+void backend_failed(struct backend_instance *i, const char *why);
+void backend_served(struct backend_instance *i);
+/*
+ * The settings of TLS towards it from now on (NULL: plain). Connections kept under others are
+ * closed.
+ */
+void backend_use_tls(struct backend_instance *i, struct backend_tls *t);
+/* The host of its URL without port and brackets; empty for a Unix socket. */
+struct str backend_host(const struct backend_instance *i);
 struct backend_instance *backend_ref(struct backend_instance *i);
 void backend_unref(struct backend_instance **i);
 
@@ -94,11 +111,15 @@ void backend_stream_enter(struct backend_service *s, struct backend_stream *st,
                           void (*end)(struct backend_stream *));
 void backend_stream_leave(struct backend_stream *st);
 
-/*
- * From the master; `on_idle`: called for each draining instance without a request, once. `on_held`:
- * for a service that is held and has no request left, once each time.
- */
-void backend_setup(void (*on_idle)(uint64_t id), void (*on_held)(struct str service));
+/* To the master. */
+struct backend_reports {
+    void (*on_idle)(uint64_t id); /* a draining instance has no request left; once for each */
+    void (*on_held)(struct str service); /* a held service has no request left; once each time */
+    /* `ms`: EJECT_OUT, for how long; `why`: EJECT_FAILED and EJECT_OUT, a constant */
+    void (*on_eject)(uint64_t id, enum eject_change change, uint64_t ms, const char *why);
+};
+void backend_setup(const struct backend_reports *reports);
+/* From the master. */
 void backend_on_instance(const struct msg_instance *m, struct str tail);
 void backend_on_gone(const struct msg_instance_gone *m);
 void backend_on_hold(const struct msg_hold *m, struct str service);

@@ -275,6 +275,10 @@ static void troubles(FILE *f, const json_t *in)
         fputs(restarts ? ", last: " : "  ", f);
         paint(f, fine ? DIM : RED, *error ? error : ended);
     }
+    if (*text_of(in, "last_failure")) {
+        fputs("  last failure: ", f);
+        paint(f, fine ? DIM : RED, text_of(in, "last_failure"));
+    }
 }
 
 static void instance(FILE *f, const char *service, bool url, const json_t *in)
@@ -295,6 +299,23 @@ static void instance(FILE *f, const char *service, bool url, const json_t *in)
     fputc('\n', f);
 }
 
+/* Names of backends that mean nothing, or that were not to be looked up last. */
+static void backend_names(FILE *f, const json_t *all)
+{
+    size_t i;
+    json_t *name;
+    json_array_foreach(all, i, name)
+    {
+        if (!*text_of(name, "error"))
+            continue;
+        fprintf(f, "  %-20s  ", text_of(name, "name"));
+        paint(f, number_of(name, "addresses") ? DIM : RED, text_of(name, "error"));
+        if (number_of(name, "addresses"))
+            fputs("; the last addresses are kept", f);
+        fputc('\n', f);
+    }
+}
+
 static void services(FILE *f, const json_t *all)
 {
     size_t i, k;
@@ -313,6 +334,7 @@ static void services(FILE *f, const json_t *all)
         }
         if (!json_array_size(json_object_get(s, "instances")))
             fprintf(f, "  %-20s  -        %s\n", name, text_of(s, "state"));
+        backend_names(f, json_object_get(s, "names"));
     }
 }
 

@@ -89,7 +89,8 @@ struct exchange {
 /* What an exchange is begun with. */
 struct exchange_start {
     struct backend_instance *instance;
-    bool fresh; /* on a new connection, though one is kept */
+    struct backend_tls *tls; /* NULL: plain */
+    bool fresh;              /* on a new connection, though one is kept */
     struct arena *arena;
     enum http_method method;
     struct exchange_timeouts timeouts;

@@ -39,7 +39,8 @@ struct h1_exchange {
     uint64_t since;           /* ms: state was entered */
     uint64_t listening_since; /* ms: the last pause's end */
     uint64_t used;            /* exchanges begun on this connection */
-    uint64_t out_before;      /* io.bytes_out when this one began */
+    uint64_t out_before;      /* io.bytes_out without a byte of this one */
+    struct backend_tls *tls;  /* counted; NULL: plain */
     bool request_done;        /* all of the request was written */
     bool request_chunked;
     bool keep_alive;
@@ -83,6 +84,7 @@ static void state_set(struct h1_exchange *x, enum h1_state to)
 static void exchange_free(void *p)
 {
     struct h1_exchange *x = p;
+    backend_tls_unref(&x->tls);
     backend_unref(&x->e.instance);
     free(x);
 }
@@ -101,6 +103,10 @@ static void exchange_close(struct h1_exchange *x)
     bool busy = x->state != EX_IDLE;
     if (!busy)
         idle_leave(x);
+    /* OpenSSL takes a connection that ends unannounced for a broken one, and its session with it.
+     */
+    if (x->io.ssl && x->state != EX_CONNECTING)
+        SSL_set_shutdown(x->io.ssl, SSL_SENT_SHUTDOWN);
     state_set(x, EX_CLOSED);
     io_close(&x->io);
     deadline_cancel(&x->deadline);
@@ -127,8 +133,12 @@ static void fail(struct h1_exchange *x, const char *err)
     if (x->state == EX_CONNECTING)
         backend_connect_failed(x->e.instance);
     exchange_close(x);
-    if (!idle)
-        x->e.ops->on_error(&x->e, err, stale ? EXCHANGE_STALE : EXCHANGE_BROKEN);
+    if (idle)
+        return;
+    /* How long an answer takes is the request's affair more often than the instance's. */
+    if (!stale && err != exchange_err_response_timeout && err != exchange_err_gap_timeout)
+        backend_failed(x->e.instance, err);
+    x->e.ops->on_error(&x->e, err, stale ? EXCHANGE_STALE : EXCHANGE_BROKEN);
 }
 
 static void on_deadline(struct deadline *d)
@@ -166,7 +176,7 @@ static void on_deadline(struct deadline *d)
         fail(x, why);
 }
 
-static struct h1_exchange *exchange_new(struct backend_instance *i)
+static struct h1_exchange *exchange_new(struct backend_instance *i, struct backend_tls *tls)
 {
     struct h1_exchange *x = calloc(1, sizeof(*x));
     ASSERT(x);
@@ -176,6 +186,10 @@ static struct h1_exchange *exchange_new(struct backend_instance *i)
     backend_connect_begun(i);
     stats_inc(backend_connections);
     io_connect(&x->io, (const struct sockaddr *)&i->addr, i->addr_len, &exchange_io);
+    if (tls) {
+        x->tls = backend_tls_ref(tls);
+        io_start_tls(&x->io, backend_tls_client(&i->tls, backend_host(i)));
+    }
     return x;
 }
 
@@ -183,17 +197,19 @@ struct exchange *exchange_h1_start(const struct exchange_start *s)
 {
     struct backend_instance *i = s->instance;
     struct h1_exchange *x;
+    backend_use_tls(i, s->tls);
     if (!s->fresh && !list_empty(&i->idle)) {
         x = container_of(i->idle.next, struct h1_exchange, link);
         idle_leave(x);
         state_set(x, EX_HEAD);
     } else {
-        x = exchange_new(i);
+        x = exchange_new(i, s->tls);
         x->since = loop_now_ms();
     }
     backend_request_begun(i);
     x->used++;
-    x->out_before = x->io.bytes_out;
+    /* What goes out before a TLS connection stands is handshake: on_open knows how much. */
+    x->out_before = x->state == EX_CONNECTING && s->tls ? UINT64_MAX : x->io.bytes_out;
     x->e.ops = s->ops;
     x->e.owner = s->owner;
     x->e.arena = s->arena;
@@ -214,7 +230,7 @@ static void release(struct h1_exchange *x)
     io_resume(&x->io, IO_PAUSE_PEER);
     if (!x->keep_alive || !x->request_done || io_queued(&x->io) || i->gone ||
         i->state != INSTANCE_READY || i->n_idle >= BACKEND_IDLE_MAX || x->io.eof_seen ||
-        x->io.error) {
+        x->io.error || x->tls != i->tls.tls) {
         exchange_close(x);
         return;
     }
@@ -342,7 +358,7 @@ static bool h1_connecting(const struct exchange *e)
 static bool h1_unsent(const struct exchange *e)
 {
     const struct h1_exchange *x = h1_of(e);
-    return x->io.bytes_out == x->out_before;
+    return x->io.bytes_out <= x->out_before;
 }
 
 static const struct exchange_codec h1_codec = {
@@ -463,6 +479,7 @@ static void head_complete(struct h1_exchange *x, struct h1_head *h, struct slice
     if (none && rest.n)
         x->keep_alive = false;
     state_set(x, EX_BODY);
+    backend_served(x->e.instance);
     struct exchange_head head = {.status = h->status,
                                  .fields = h->fields,
                                  .length =
@@ -560,10 +577,13 @@ static void on_head_bytes(struct h1_exchange *x, struct slice s)
 static void on_open(struct io *io)
 {
     struct h1_exchange *x = of(io);
-    if (backend_met_itself(x->e.instance, io->fd))
+    if (backend_met_itself(x->e.instance, io->fd)) {
         fail(x, err_refused);
-    else
-        state_set(x, EX_HEAD);
+        return;
+    }
+    if (io->ssl) /* the handshake's last bytes may still be to go */
+        x->out_before = io->bytes_out + io->out.bytes;
+    state_set(x, EX_HEAD);
 }
 
 static void on_read(struct io *io, struct slice s)
@@ -608,6 +628,10 @@ static void on_error(struct io *io, const char *err)
     /* Who answers early and closes makes our sending fail, while its answer waits to be read. */
     if (x->state == EX_HEAD || x->state == EX_BODY)
         io_read_rest(io);
+    if (io->ssl && x->state == EX_CONNECTING) {
+        err = backend_tls_error(io->ssl, err);
+        backend_tls_peer_forget(&x->e.instance->tls);
+    }
     fail(x, err);
 }
 

@@ -116,6 +116,7 @@ void h2_call_deliver(struct h2_call *x)
 {
     if (x->head_done && x->state == H2_CALL_HEAD) {
         x->state = H2_CALL_BODY;
+        backend_served(x->e.instance);
         x->e.ops->on_head(&x->e, &x->head);
     }
     while (x->state == H2_CALL_BODY && x->in.bytes && !x->paused)

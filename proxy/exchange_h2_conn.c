@@ -129,6 +129,8 @@ static void conn_fail(struct h2_conn *c, const char *err)
     bool opened = c->state != H2_CONN_CONNECTING;
     if (!opened)
         backend_connect_failed(c->instance);
+    if (!opened || (!c->served && !list_empty(&c->calls)))
+        backend_failed(c->instance, err);
     c->refs++;
     conn_close(c);
     LIST_EACH (&c->calls, l) {

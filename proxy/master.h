@@ -8,6 +8,7 @@
  *   master_orphans.c  workers that outlived the master before us
  *   master_store.c    listening sockets, of services too, in the service manager's store
  *   master_idle.c     when a draining instance, or a held service, has no request left
+ *   master_eject.c    which instances failed the workers
  *   master_agent.c    the agent and the certificates that came from it
  *   master_reload.c   one reload after the other, step by step
  *   master_certs.c    the files of tls.certificates: read again when they change
@@ -225,7 +226,7 @@ bool worker_sees(const struct worker *w, const struct loaded *l); /* do its root
 void worker_on_msg(void *ctx, struct msg *m);
 void worker_on_gone(void *ctx, const char *why);
 void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                           const char *addr);
+                           const char *addr, const struct conf_backend *url);
 void workers_tell_hold(void *ctx, const char *service, bool on);
 void workers_tell_cert(const struct master_cert *c);
 void workers_tell_access_log(void);
@@ -266,7 +267,14 @@ void idle_said_service(const struct worker *from, struct str service);
 void idle_worker_gone(const struct worker *gone);
 void idle_orphans_gone(void);
 
+/* master_eject.c */
+void eject_said(struct worker *w, const struct msg_eject *m, struct str why);
+void eject_forget(uint64_t id); /* the instance is gone */
+void eject_worker_gone(const struct worker *w);
+void eject_status(json_t *services); /* adds what is known to supervisor_status */
+
 /* master_agent.c */
+void agent_resolve(struct str name); /* again, soon */
 void agent_start(void);
 void agent_configure(const struct loaded *l);
 bool agent_settled(uint64_t generation); /* its certificates are there, or nobody waits for them */

@@ -218,7 +218,9 @@ json_t *master_status(void)
     json_object_set_new(j, "workers", workers_status());
     json_object_set_new(j, "agent", agent_status());
     json_object_set_new(j, "sites", sites_status());
-    json_object_set_new(j, "services", supervisor_status(master.supervisor));
+    json_t *services = supervisor_status(master.supervisor);
+    eject_status(services);
+    json_object_set_new(j, "services", services);
     json_object_set_new(j, "certificates", certs_status());
     json_object_set_new(j, "counters", counters_status());
     return j;

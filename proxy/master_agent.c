@@ -109,6 +109,18 @@ static void on_certs_done(const struct msg_done *d, struct str why)
     master_changed();
 }
 
+static void on_resolved(const struct msg_resolved *m, struct str tail)
+{
+    struct str name;
+    if (!master.supervisor || !str_split(&tail, '\0', &name))
+        return;
+    if (m->ok)
+        supervisor_resolved(master.supervisor, name, tail, NULL);
+    else
+        supervisor_resolved(master.supervisor, name, STR_NULL,
+                            tail.n ? tail.p : "it has no address");
+}
+
 static void on_msg(void *ctx, struct msg *m)
 {
     (void)ctx;
@@ -118,6 +130,9 @@ static void on_msg(void *ctx, struct msg *m)
         return;
     case MSG_CERTS_DONE:
         on_certs_done(m->fixed, m->tail);
+        return;
+    case MSG_RESOLVED:
+        on_resolved(m->fixed, m->tail);
         return;
     case MSG_CONFIG_DONE:
         if (!((const struct msg_done *)m->fixed)->ok)
@@ -161,6 +176,13 @@ void agent_configure(const struct loaded *l)
     if (agent->state == AGENT_STARTING)
         agent->gave_up = false; /* a new one: each gets its try */
     deadline_set(&agent->limit, CERTS_LIMIT_MS, on_limit);
+}
+
+void agent_resolve(struct str name)
+{
+    struct msg_empty none = {0};
+    if (agent->peer)
+        msg_send(agent->peer, MSG_RESOLVE, &none, name, -1);
 }
 
 bool agent_settled(uint64_t generation)

@@ -118,7 +118,7 @@ static uint32_t instance_state_of(enum inst_state s)
 }
 
 static void send_instance(struct worker *w, uint64_t id, const char *service, enum inst_state state,
-                          const char *addr)
+                          const char *addr, const struct conf_backend *url)
 {
     if (!w->peer)
         return;
@@ -131,22 +131,25 @@ static void send_instance(struct worker *w, uint64_t id, const char *service, en
     struct out o = out_on(tail, sizeof(tail));
     out_bytes(&o, service, strlen(service) + 1);
     out_bytes(&o, addr ? addr : "", addr ? strlen(addr) + 1 : 1);
+    if (url)
+        out_str(&o, url->authority);
+    out_char(&o, '\0');
     ASSERT(!o.over); /* the schema bounds names, and sun_path bounds addresses */
-    const struct conf_service *svc = conf_service_find(master_conf(), str_of(service));
-    struct msg_instance m = {
-        .id = id, .state = instance_state_of(state), .conf_index = svc ? svc->index : UINT32_MAX};
+    struct msg_instance m = {.id = id, .state = instance_state_of(state), .tls = url && url->tls};
     msg_send(w->peer, MSG_INSTANCE, &m, out_done(&o), -1);
 }
 
 void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                           const char *addr)
+                           const char *addr, const struct conf_backend *url)
 {
     (void)ctx;
     LIST_EACH (&master.workers, it) {
-        send_instance(container_of(it, struct worker, link), id, service, state, addr);
+        send_instance(container_of(it, struct worker, link), id, service, state, addr, url);
     }
-    if (state == INST_GONE)
+    if (state == INST_GONE) {
         orphans_tell_gone(id);
+        eject_forget(id);
+    }
     if (state == INST_DRAINING)
         idle_await(id);
     else
@@ -173,9 +176,9 @@ void workers_tell_hold(void *ctx, const char *service, bool on)
 }
 
 static void replay_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                            const char *addr)
+                            const char *addr, const struct conf_backend *url)
 {
-    send_instance(ctx, id, service, state, addr);
+    send_instance(ctx, id, service, state, addr, url);
 }
 
 void worker_introduce(struct worker *w, const struct loaded *l, int rescue_fd)
@@ -276,6 +279,9 @@ void worker_on_msg(void *ctx, struct msg *m)
         break;
     case MSG_INSTANCE_IDLE:
         idle_said(w, ((const struct msg_instance_gone *)m->fixed)->id);
+        break;
+    case MSG_EJECT:
+        eject_said(w, m->fixed, m->tail);
         break;
     case MSG_DEMAND:
         log_debug("requests wait for a service", "service", "%s", m->tail.p, "worker", "%u",

@@ -355,6 +355,7 @@ static void worker_died(struct worker *w, int status)
     rows_process_died(w->num);
     forget_holder(w);
     idle_worker_gone(w);
+    eject_worker_gone(w);
     struct slot *s = w->slot;
     if (s && s->next == w)
         slot_event(s, SLOT_NEXT_DIED);

@@ -31,6 +31,7 @@ struct proxy {
     struct sliceq held; /* what went out of the body, while an h2 backend may still refuse it */
     const struct fields *trailers;
     unsigned refusals;   /* of backends that did not look at it */
+    unsigned tries;      /* instances that were asked */
     uint64_t wait_until; /* ms */
     struct backend_stream stream;
     bool ending;       /* an event stream that is to end when the send under way is out */
@@ -128,6 +129,23 @@ static void write_held(struct proxy *p)
     sliceq_fini(&again);
 }
 
+/* What Host says (`host_header`); X-Forwarded-Host tells what the client asked for. */
+static struct str authority_of(const struct req *r, const struct backend_instance *i)
+{
+    const struct conf_service *svc = r->route->service;
+    switch (svc->host_header) {
+    case CONF_HOST_CLIENT:
+        break;
+    case CONF_HOST_NAME:
+        return svc->host_name;
+    case CONF_HOST_BACKEND:
+        if (i->authority.n)
+            return i->authority;
+        return i->addr.ss_family == AF_UNIX ? STR("localhost") : i->text;
+    }
+    return r->authority;
+}
+
 static void write_head(struct proxy *p)
 {
     struct req *r = p->req;
@@ -143,7 +161,7 @@ static void write_head(struct proxy *p)
         add(r, &fields, "te", STR("trailers")); /* we pass them on, whatever the client said */
     struct exchange_request request = {.method = r->method_text,
                                        .scheme = r->scheme,
-                                       .authority = r->authority,
+                                       .authority = authority_of(r, p->x->instance),
                                        .path = path_of(r),
                                        .query = r->query,
                                        .fields = &fields,
@@ -164,12 +182,36 @@ static void write_head(struct proxy *p)
 
 /* ---- finding an instance ---- */
 
+/*
+ * Whether TLS is spoken is the instance's, how is the configuration's. Around a reload the two can
+ * be of different ages; never is an https:// backend spoken to in plain text.
+ */
+static bool choose_tls(const struct proxy *p, const struct backend_instance *i,
+                       struct backend_tls **tls)
+{
+    const struct req *r = p->req;
+    *tls = NULL;
+    if (!i->by_tls)
+        return true;
+    *tls = r->snap->backend_tls[r->route->service->index];
+    if (!*tls)
+        *tls = i->tls.tls;
+    return *tls != NULL && protocol_of(p) == EXCHANGE_H1;
+}
+
 static void start_exchange(struct proxy *p, struct backend_instance *i)
 {
     struct req *r = p->req;
+    struct backend_tls *tls;
+    if (!choose_tls(p, i, &tls)) {
+        req_fail(r, 502, "the backend and how to speak to it are of two configurations");
+        return;
+    }
+    p->tries++;
     const struct conf_timeouts *t = &r->route->timeouts;
     struct exchange_start start = {
         .instance = i,
+        .tls = tls,
         .fresh = p->retried,
         .arena = r->arena,
         .method = r->method,
@@ -376,15 +418,20 @@ static bool may_repeat(struct proxy *p, enum exchange_failure how)
 
 /*
  * Where nothing answers at all, a supervised service most probably restarts: wait for it as long as
- * a request may wait. An address of somebody else's is tried elsewhere, or reported at once.
+ * a request may wait. An address of somebody else's is tried elsewhere, or reported at once: each
+ * instance is asked about once.
  */
-static bool may_go_elsewhere(const struct proxy *p, const struct exchange *x)
+static bool may_go_elsewhere(const struct proxy *p, const struct exchange *x, const char *err)
 {
     const struct conf_service *svc = p->req->route->service;
+    bool timed_out = exchange_timed_out(err);
     if (!exchange_unsent(x) || p->body_sent || p->wait_until <= loop_now_ms())
         return false;
+    if (timed_out && err != exchange_err_connect_timeout)
+        return false;
     backend_suspect(x->instance);
-    return svc->n_argv > 0 || backend_choose(x->instance->service);
+    return (svc->n_argv > 0 && !timed_out) ||
+           (p->tries < backend_count(x->instance->service) && backend_choose(x->instance->service));
 }
 
 /* Body bytes that came while there is no exchange would be lost: none until the next one. */
@@ -410,7 +457,7 @@ static void on_exchange_error(struct exchange *x, const char *err, enum exchange
         stats_inc(backend_retries);
         row_add(&row->retries, 1);
         try_again(p);
-    } else if (p->state == PROXY_SENDING && !timed_out && may_go_elsewhere(p, x)) {
+    } else if (p->state == PROXY_SENDING && may_go_elsewhere(p, x, err)) {
         row_add(&row->retries, 1);
         try_again(p);
     } else {

@@ -17,10 +17,25 @@ static void snapshot_free(struct snapshot *s)
             close(s->root_fds[i]);
     free(s->root_fds);
     metrics_rows_free(&s->rows);
+    for (unsigned i = 0; s->backend_tls && i < s->conf->n_services; i++)
+        backend_tls_unref(&s->backend_tls[i]);
+    free(s->backend_tls);
     router_free(&s->router);
     tls_names_free(&s->names);
     conf_unref(&s->conf);
     free(s);
+}
+
+static bool backend_tls_make(struct snapshot *s, const char **err)
+{
+    s->backend_tls = calloc(s->conf->n_services + 1, sizeof(struct backend_tls *));
+    ASSERT(s->backend_tls);
+    for (unsigned i = 0; i < s->conf->n_services; i++) {
+        const struct conf_backend_tls *tls = s->conf->services[i].tls;
+        if (tls && !(s->backend_tls[i] = backend_tls_get(tls, err)))
+            return false;
+    }
+    return true;
 }
 
 struct snapshot *snapshot_new(struct conf *c, int *root_fds, const char **err)
@@ -33,7 +48,7 @@ struct snapshot *snapshot_new(struct conf *c, int *root_fds, const char **err)
     s->router = router_new(c);
     s->rows = metrics_rows_new(c);
     s->names = tls_names_new(c, err);
-    if (!s->names) {
+    if (!s->names || !backend_tls_make(s, err)) {
         snapshot_free(s);
         return NULL;
     }

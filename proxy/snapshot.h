@@ -6,6 +6,7 @@
 #define HG_SNAPSHOT_H
 
 #include "conf/conf.h"
+#include "proxy/backend_tls.h"
 #include "proxy/router.h"
 #include "proxy/tls.h"
 
@@ -17,7 +18,8 @@ struct snapshot {
     struct router *router;
     struct tls_names *names;
     struct metrics_rows *rows;
-    int *root_fds; /* conf.roots[i] opened (O_PATH); owned */
+    int *root_fds;                    /* conf.roots[i] opened (O_PATH); owned */
+    struct backend_tls **backend_tls; /* of conf.services[i]; NULL: plain */
 };
 
 /* Takes over the conf's reference and the descriptors, also when it fails. */

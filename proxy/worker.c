@@ -336,6 +336,16 @@ static void on_service_held(struct str service)
         msg_send(w.master, MSG_HELD, &(struct msg_hold){.on = 1}, service, -1);
 }
 
+static void on_eject(uint64_t id, enum eject_change change, uint64_t ms, const char *why)
+{
+    static const uint32_t words[] = {[EJECT_FAILED] = MSG_EJECT_FAILED,
+                                     [EJECT_OUT] = MSG_EJECT_OUT,
+                                     [EJECT_BACK] = MSG_EJECT_BACK};
+    struct msg_eject m = {.id = id, .change = words[change], .ms = (uint32_t)ms};
+    if (w.link == MASTER_OURS)
+        msg_send(w.master, MSG_EJECT, &m, str_sub(str_of(why), 0, 256), -1);
+}
+
 static void on_setup(const struct msg_setup *m, int fd)
 {
     const char *err = stats_attach(fd, m->slot);
@@ -482,7 +492,7 @@ int worker_main(int msg_fd)
     io_setup();
     list_init(&w.listeners);
     w.rescue_fd = -1;
-    backend_setup(on_instance_idle, on_service_held);
+    backend_setup(&(struct backend_reports){on_instance_idle, on_service_held, on_eject});
     w.master = msg_peer_new(msg_fd, NULL, on_msg, on_master_gone);
     struct msg_hello hello = {
         .version = MSG_VERSION, .role = ROLE_WORKER, .pid = (uint32_t)getpid()};

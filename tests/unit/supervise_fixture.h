@@ -48,9 +48,9 @@ static struct supervisor *sup;
 static struct event ev_chld, ev_check;
 
 static void on_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                        const char *addr)
+                        const char *addr, const struct conf_backend *url)
 {
-    (void)ctx;
+    (void)ctx, (void)url;
     assert_true(n_told < ARRAY_LEN(log_told));
     struct told *t = &log_told[n_told++];
     t->id = id;

@@ -152,9 +152,18 @@ static void dump_service(struct out *o, const struct conf_service *s)
     out_fmt(o, "service " STR_FMT "\n", STR_ARG(s->name));
     dump_strs(o, "run", s->argv, s->n_argv);
     dump_strs(o, "env", s->env, s->n_env);
-    for (unsigned i = 0; i < s->n_addrs; i++)
-        out_fmt(o, "    url " STR_FMT " (" STR_FMT ")\n", STR_ARG(s->addrs[i].text),
-                STR_ARG(s->url_host));
+    for (unsigned i = 0; i < s->n_backends; i++)
+        out_fmt(o, "    url " STR_FMT " (" STR_FMT ")%s%s\n", STR_ARG(s->backends[i].addr.text),
+                STR_ARG(s->backends[i].authority), s->backends[i].addr.len ? "" : " by name",
+                s->backends[i].tls ? " tls" : "");
+    if (s->host_header != CONF_HOST_CLIENT)
+        out_fmt(o, "    host %d [" STR_FMT "]\n", s->host_header, STR_ARG(s->host_name));
+    if (s->tls)
+        out_fmt(o, "    tls [" STR_FMT "] ca %zu own %zu\n", STR_ARG(s->tls->name),
+                s->tls->ca_pem.n, s->tls->cert_pem.n);
+    if (!s->n_argv && s->health_interval)
+        out_fmt(o, "    looks [" STR_FMT "] every %llu\n", STR_ARG(s->ready_path),
+                (unsigned long long)s->health_interval);
     if (!s->n_argv)
         return;
     out_fmt(o, "    program " STR_FMT " cwd " STR_FMT "%s user [" STR_FMT "]\n",

@@ -84,7 +84,7 @@ static void test_round_trip(void **state)
     struct end a, b;
     (void)state;
     make_ends(&a, &b);
-    struct msg_instance i = {.id = 7, .state = INSTANCE_READY, .conf_index = 2};
+    struct msg_instance i = {.id = 7, .state = INSTANCE_READY, .tls = 1};
     b.want = 1;
     msg_send(a.peer, MSG_INSTANCE, &i,
              STR("beta/api\0"

@@ -226,7 +226,7 @@ static void url_add(struct conf *c, struct conf_service *s, uint16_t port)
 {
     struct conf_service tmp = {0};
     fix_address(&tmp, c->arena, port);
-    s->addrs[s->n_addrs++] = tmp.fixed;
+    s->backends[s->n_backends++] = (struct conf_backend){.addr = tmp.fixed};
 }
 
 static struct conf *url_conf(uint16_t one, uint16_t two)
@@ -237,7 +237,7 @@ static struct conf *url_conf(uint16_t one, uint16_t two)
     s->short_name = STR("far");
     s->site = STR("t");
     s->digest = arena_fmt(c->arena, "%u-%u", one, two);
-    s->addrs = arena_zarray(c->arena, struct conf_addr, 2);
+    s->backends = arena_zarray(c->arena, struct conf_backend, 2);
     url_add(c, s, one);
     url_add(c, s, two);
     return c;
@@ -245,9 +245,9 @@ static struct conf *url_conf(uint16_t one, uint16_t two)
 
 static unsigned replayed;
 static void on_replay(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                      const char *addr)
+                      const char *addr, const struct conf_backend *url)
 {
-    (void)ctx, (void)id, (void)service, (void)state, (void)addr;
+    (void)ctx, (void)id, (void)service, (void)state, (void)addr, (void)url;
     replayed++;
 }
 
