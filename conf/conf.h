@@ -178,6 +178,17 @@ struct conf_route {
     struct conf_fields answer_fields, backend_fields; /* the same: headers, robots, HSTS */
 };
 
+struct conf_grpc {
+    bool on;
+    bool web;         /* gRPC-Web is translated */
+    bool cors_any;    /* "*" is among them */
+    struct str *cors; /* origins of other sites that may call */
+    unsigned n_cors;
+    uint64_t max_message;      /* bytes; 0: no limit */
+    struct conf_route *routes; /* by package: longest first, "" is the rest */
+    unsigned n_routes;
+};
+
 struct conf_site { /* a channel or a site */
     unsigned index;
     struct str name;
@@ -191,6 +202,7 @@ struct conf_site { /* a channel or a site */
     struct conf_tls tls;       /* the global one with the site's over it */
     struct conf_route *routes; /* longest path first; exact before prefix of the same length */
     unsigned n_routes;
+    struct conf_grpc grpc;
     struct conf_limits limits;
     struct conf_timeouts timeouts;
     struct conf_fields answer_fields, backend_fields;

@@ -105,7 +105,13 @@ void load_url(struct load *l, const struct scope *sc, const struct node *map,
               struct conf_service *s);
 void load_host_header(struct load *l, const struct scope *sc, const struct node *map,
                       struct conf_service *s);
+/* load_grpc.c */
+void load_grpc(struct load *l, const struct scope *sc, const struct node *map,
+               struct conf_site *site);
 /* load_route.c */
+/* "api", or "beta/api" of another site; NULL when there is none, which was reported at n. */
+struct conf_service *find_service(struct load *l, const struct node *n, struct str name,
+                                  const struct conf_site *site);
 void load_routes(struct load *l, const struct scope *sc, const struct node *map,
                  struct conf_site *site);
 /* load_hosts.c: names claimed twice, names without a certificate. */

@@ -92,22 +92,27 @@ static void unknown_service(struct load *l, const struct node *n, struct str nam
                    STR_ARG(name));
 }
 
+struct conf_service *find_service(struct load *l, const struct node *n, struct str name,
+                                  const struct conf_site *site)
+{
+    struct str full = str_chr(name, '/') < name.n ? name
+                                                  : arena_fmt(l->tmp, STR_FMT "/" STR_FMT,
+                                                              STR_ARG(site->name), STR_ARG(name));
+    for (unsigned i = 0; i < l->c->n_services; i++)
+        if (str_eq(l->c->services[i].name, full))
+            return &l->c->services[i];
+    unknown_service(l, n, name, site);
+    return NULL;
+}
+
 static void load_proxy(struct load *l, const struct scope *sc, const struct node *map,
                        struct conf_site *site, struct conf_route *r)
 {
     const struct node *n = node_get(map, "proxy");
     struct str name = get_text(l, sc, map, G_ROUTE, "proxy");
     r->strip_prefix = get_bool(l, sc, map, G_ROUTE, "strip_prefix");
-    if (!name.n)
-        return;
-    struct str full = str_chr(name, '/') < name.n ? name
-                                                  : arena_fmt(l->tmp, STR_FMT "/" STR_FMT,
-                                                              STR_ARG(site->name), STR_ARG(name));
-    for (unsigned i = 0; i < l->c->n_services; i++)
-        if (str_eq(l->c->services[i].name, full))
-            r->service = &l->c->services[i];
-    if (!r->service)
-        unknown_service(l, n, name, site);
+    if (name.n)
+        r->service = find_service(l, n, name, site);
 }
 
 /* A name below the folder: a slash in front means no more than that. */
@@ -236,6 +241,8 @@ static void unused_services(struct load *l, const struct conf_site *site)
         bool used = s->n_backends == 0 || !str_eq(s->site, site->name);
         for (unsigned k = 0; k < site->n_routes && !used; k++)
             used = site->routes[k].service == s;
+        for (unsigned k = 0; k < site->grpc.n_routes && !used; k++)
+            used = site->grpc.routes[k].service == s;
         if (used)
             continue;
         unsigned id =

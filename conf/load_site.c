@@ -105,8 +105,11 @@ static void load_site(struct load *l, const struct member *m, bool is_channel)
     load_timeouts(l, &sc, node_get(map, "timeouts"), G_SITE_TIMEOUTS, &site->timeouts);
     load_site_answer(l, &sc, map, site);
     load_services(l, &sc, node_get(map, "services"), site);
+    load_grpc(l, &sc, node_get(map, "grpc"), site);
     const struct node *routes = node_get(map, "routes");
     if (!map_size(routes) && (map->stray || (routes && routes->bad)))
+        return;
+    if (!map_size(routes) && site->grpc.on)
         return;
     if (!map_size(routes)) {
         unsigned id = diags_add(l->d, "E057", m->at, "%s `" STR_FMT "` has no routes",

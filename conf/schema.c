@@ -283,8 +283,8 @@ const struct schema_key schema_keys[] = {
       "Compression of answers, in order of preference.", .values = "br|zstd|gzip")
     K(G_SITE, "errors", T_PATH, NAMED, 0, "{}",
       "Pages by status: 404, 5xx.", .names = N_STATUS)
-    K(G_SITE, "grpc", T_MAP, ONE, S_OFF | S_LATER, NULL,
-      "gRPC and gRPC-Web.", .map = G_GRPC)
+    K(G_SITE, "grpc", T_MAP, ONE, S_OFF, NULL,
+      "The service that gRPC calls go to, told by their content type before the routes.", .map = G_GRPC)
     K(G_SITE, "tls", T_MAP, ONE, 0, NULL,
       "TLS of this site, over the global one.", .map = G_TLS)
     K(G_SITE, "services", T_MAP, NAMED, 0, "{}",
@@ -333,12 +333,12 @@ const struct schema_key schema_keys[] = {
       "Service that gRPC goes to.")
     K(G_GRPC, "packages", T_STRING, NAMED, S_NONE, "{}",
       "Services by package: the longest prefix wins.", .names = N_ANY)
-    K(G_GRPC, "web", T_BOOL, ONE, 0, "on",
+    K(G_GRPC, "web", T_BOOL, ONE, S_LATER, "on",
       "Translate gRPC-Web.")
-    K(G_GRPC, "cors", T_STRING, ONE_OR_LIST, S_NONE, "[]",
+    K(G_GRPC, "cors", T_STRING, ONE_OR_LIST, S_NONE | S_LATER, "[]",
       "Origins of other sites that may call; \"*\": any.")
     K(G_GRPC, "max_message", T_SIZE, ONE, 0, "4MiB",
-      "Largest message.")
+      "Largest message of a request; 0: no limit.")
 
     K(G_SERVICE, "run", T_STRING, LIST, S_WHOLE | S_LATE, NULL,
       "Program and arguments; headgate starts and watches it.")

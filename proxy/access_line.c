@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "proxy/access_log.h"
+#include "proxy/grpc_call.h"
 
 /* Bytes that a value may take in the line, escaped; together with the keys below ACCESS_LINE_MAX.
  */
@@ -234,6 +235,14 @@ static void put_path(struct out *o, const struct req *r, bool query)
     put_escaped(o, r->query, left - 1);
 }
 
+static void put_call(struct out *o, const struct grpc_call *c)
+{
+    put_text(o, "call", str_of(grpc_call_shape(c)), CUT_METHOD);
+    put_text(o, "grpc_status", str_of(grpc_status_name(c->status)), CUT_METHOD);
+    put_number(o, "messages_in", c->in.messages);
+    put_number(o, "messages_out", c->out.messages);
+}
+
 static void line_json(struct out *o, const struct req *r, bool query)
 {
     unsigned ms;
@@ -267,6 +276,10 @@ static void line_json(struct out *o, const struct req *r, bool query)
         put_text(o, "route", r->route->path, CUT_NAME);
     if (r->route && r->route->service)
         put_text(o, "service", r->route->service->name, CUT_NAME);
+    if (r->kind != REQ_HTTP)
+        put_text(o, "kind", str_of(req_kind_text(r->kind)), CUT_METHOD);
+    if (r->grpc)
+        put_call(o, r->grpc);
     if (r->instance.n)
         put_text(o, "instance", r->instance, CUT_NAME);
     if (req_tls_version(r))

@@ -162,7 +162,10 @@ static inline void exchange_abort(struct exchange **xp)
 
 /* Errors that code acts on; the resets are those of HTTP/2 (RFC 9113 7). */
 extern const char exchange_err_head_too_large[];
-extern const char exchange_err_reset[], exchange_err_cancelled[], exchange_err_calm[];
+extern const char exchange_err_reset[], exchange_err_cancelled[], exchange_err_calm[],
+    exchange_err_refused[];
+/* … and of its connections, that are lost though no answer was wrong. */
+extern const char exchange_err_leaves[], exchange_err_ping[];
 extern const char exchange_err_connect_timeout[], exchange_err_response_timeout[],
     exchange_err_gap_timeout[];
 bool exchange_timed_out(const char *err); /* is it one of the timeouts? */

@@ -22,11 +22,11 @@
 #define HEAD_MAX          (64 * 1024) /* of an answer, its interim ones included */
 #define FIELDS_MAX        500
 
-static const char err_leaves[] = "the backend closes its connection";
-static const char err_refused_stream[] = "the backend refused the stream";
+const char exchange_err_leaves[] = "the backend closes its connection";
+const char exchange_err_refused[] = "the backend refused the stream";
 static const char err_head[] = "the backend's head is too large";
 static const char err_field[] = "a control byte in a field of the backend's";
-static const char err_ping[] = "the backend does not answer a PING";
+const char exchange_err_ping[] = "the backend does not answer a PING";
 static const char err_no_stream[] = "no stream could be opened to the backend";
 static const char err_sent_wrong[] = "the backend breaks the rules of HTTP/2";
 const char exchange_err_reset[] = "the backend reset the stream";
@@ -254,7 +254,7 @@ static const char *reset_text(uint32_t code, enum exchange_failure *how)
     switch (code) {
     case NGHTTP2_REFUSED_STREAM:
         *how = EXCHANGE_UNPROCESSED;
-        return err_refused_stream;
+        return exchange_err_refused;
     case NGHTTP2_CANCEL:
         return exchange_err_cancelled;
     case NGHTTP2_ENHANCE_YOUR_CALM:
@@ -297,7 +297,7 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
         if (x->id != frame->hd.stream_id || x->head_sent)
             continue;
         x->id = 0;
-        h2_call_fail(x, err_leaves, EXCHANGE_UNPROCESSED);
+        h2_call_fail(x, exchange_err_leaves, EXCHANGE_UNPROCESSED);
         break;
     }
     return 0;
@@ -509,7 +509,7 @@ static void on_deadline(struct deadline *d)
         nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, NULL);
         h2_conn_want_send(c);
     } else if (c->ping_at && c->ping_at + PING_WAIT_MS < now) {
-        conn_fail(c, err_ping);
+        conn_fail(c, exchange_err_ping);
     } else if (!c->n_calls && c->since + KEEP_MS < now) {
         conn_leave(c);
     }

@@ -15,6 +15,12 @@
 /* Of body memory in the process: above it no window grows and no stream is opened. */
 #define BODIES_CEILING (64u << 20)
 #define LEAVE_MS       1000 /* between the two GOAWAYs: longer than a round trip */
+/*
+ * A client whose streams may be silent is asked whether it lives when nothing came for that long,
+ * and is gone when it does not answer.
+ */
+#define PING_AFTER_MS (30 * 1000)
+#define PING_WAIT_MS  (20 * 1000)
 /* Of an unread request body, before the client is told to stop. */
 #define DISCARD_MAX (1024 * 1024)
 /* A head this many times over the limit ends the connection. */
@@ -592,6 +598,7 @@ static size_t next_frame(struct h2 *h, const uint8_t *p, size_t n)
 static void h2_read(struct client *c, struct slice data)
 {
     struct h2 *h = c->h2;
+    h->ping_at = 0; /* whatever came, it lives */
     h->reading = data.slab;
     while (data.n && !h->broken && c->state == CLIENT_OPEN) {
         size_t n = next_frame(h, data.p, data.n);
@@ -666,6 +673,8 @@ static void h2_drain(struct client *c, uint64_t idle_ms)
 
 /* ---- time ---- */
 
+static const char err_silent[] = "the client does not answer a PING";
+
 static uint64_t stream_time_left(const struct h2_stream *s, const char **why)
 {
     const struct req *r = s->req;
@@ -676,6 +685,8 @@ static uint64_t stream_time_left(const struct h2_stream *s, const char **why)
         return loop_time_left(s->last_in, t->header);
     }
     /* Body that is wanted, or the rest of one whose answer is out already. */
+    if (req_may_be_silent(r) && !req_over(r))
+        return UINT64_MAX;
     if (!s->in_end && (req_over(r) || (r->body_wanted && !s->held))) {
         *why = "the request body stopped coming";
         left = loop_time_left(MAX(s->last_in, s->last_out), t->body_gap);
@@ -704,6 +715,11 @@ static uint64_t h2_time_left(const struct client *c, const char **why)
             s->head_done ? stream_time_left(s, why) : loop_time_left(s->last_in, t->header);
         left = MIN(left, of_stream);
     }
+    if (h->n_streams && left == UINT64_MAX) {
+        *why = err_silent;
+        return h->ping_at ? loop_time_left(h->ping_at, PING_WAIT_MS)
+                          : loop_time_left(MAX(c->io.last_in, c->state_since), PING_AFTER_MS);
+    }
     if (h->n_streams || io_queued(&c->io))
         return left;
     *why = h->requests ? "idle" : "the first request did not come in time";
@@ -728,6 +744,12 @@ static void h2_timeout(struct client *c, const char *why)
     struct h2 *h = c->h2;
     uint64_t write_gap = snapshot_current()->conf->timeouts.write_gap;
     bool stream_was_it = false;
+    if (why == err_silent && !h->ping_at) {
+        h->ping_at = loop_now_ms();
+        nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL);
+        h2_want_send(h);
+        return;
+    }
     if (io_queued(&c->io) && !loop_time_left(c->io.last_out, write_gap)) {
         /* Not even resets would reach a client that takes nothing at all. */
         h2_break(h, NGHTTP2_NO_ERROR, why);

@@ -29,6 +29,7 @@ struct h2 {
     struct h2_guard guard;
     uint64_t idle_since; /* ms: the last stream ended */
     uint64_t left_since; /* ms: the first GOAWAY */
+    uint64_t ping_at;    /* ms: a PING of ours is out; 0: none */
     uint64_t requests;
     uint8_t frame_head[9]; /* of the frame that comes in, and how much of it came */
     unsigned frame_have;

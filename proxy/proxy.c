@@ -218,6 +218,8 @@ static void start_exchange(struct proxy *p, struct backend_instance *i)
         .timeouts = {.connect_ms = t->connect, .response_ms = t->response, .gap_ms = t->body_gap},
         .ops = &ops,
         .owner = p};
+    if (req_may_be_silent(r))
+        start.timeouts.gap_ms = 0;
     p->state = PROXY_SENDING;
     p->asked_us = now_us();
     p->x = exchange_start(protocol_of(p), &start);
@@ -345,6 +347,8 @@ static void on_head(struct exchange *x, struct exchange_head *h)
     struct req *r = p->req;
     const struct field *type = fields_get(&h->fields, FIELD_content_type);
     if (type && str_istarts(type->value, STR("text/event-stream"))) {
+        if (r->kind == REQ_HTTP)
+            r->kind = REQ_EVENTS;
         exchange_no_gap(x);
         backend_stream_enter(x->instance->service, &p->stream, on_stream_end);
     }

@@ -1,8 +1,8 @@
 /*
  * req.c - a request's whole way, in named steps: the file to read first.
  *
- *   req_begin:   step_target → step_authority → step_site → step_https → step_route → step_limits →
- *                step_filters → step_handler
+ *   req_begin:   step_target → step_authority → step_site → step_https → step_grpc → step_route →
+ *                step_limits → step_filters → step_handler
  *   body in:     req_body, req_body_end → filters → handler
  *   answer out:  req_answer, req_send, req_send_trailers → step_fields → filters → codec
  *   the end:     codec → req_close → access log
@@ -20,6 +20,7 @@
 #include "proxy/error_page.h"
 #include "proxy/field_rules.h"
 #include "proxy/filter.h"
+#include "proxy/grpc_call.h"
 #include "proxy/metrics.h"
 #include "proxy/redirect.h"
 #include "proxy/uri.h"
@@ -84,6 +85,16 @@ struct str req_id_text(const struct req *r, char buf[static 17])
     out_hex(&o, r->id, 16);
     buf[16] = '\0';
     return out_done(&o);
+}
+
+const char *req_kind_text(enum req_kind k)
+{
+    static const char *const names[] = {[REQ_HTTP] = "http",
+                                        [REQ_GRPC] = "grpc",
+                                        [REQ_GRPC_WEB] = "grpc-web",
+                                        [REQ_WEBSOCKET] = "websocket",
+                                        [REQ_EVENTS] = "sse"};
+    return names[k];
 }
 
 /* ---- the steps of req_begin ---- */
@@ -166,6 +177,9 @@ static bool step_route(struct req *r, struct route_match *m)
         req_answer(r, true);
         return false;
     }
+    r->route = r->grpc ? grpc_route(r) : NULL;
+    if (r->route)
+        return true;
     if (!router_path(r->snap->router, r->site, r->path, m)) {
         req_fail(r, 404, "no route has this path");
         return false;
@@ -223,7 +237,7 @@ void req_begin(struct req *r)
             step_internal(r);
         return;
     }
-    if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) &&
+    if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) && step_grpc(r) &&
         step_route(r, &m) && step_limits(r) && step_filters(r))
         step_handler(r);
 }
@@ -447,11 +461,11 @@ static void abort_answer(struct req *r, const char *err)
 /* A filter has a better end for it than a page or a reset; those behind it see that one. */
 static void fail_filtered(struct req *r, struct filter_use *u, struct piece last)
 {
-    bool end = false;
+    bool end = !last.n && !last.trailers;
     if (r->state < REQ_ANSWERING) {
         step_fields(r);
         filters_answer_head(r, u, &end);
-        head_out(r, has_no_body(r));
+        head_out(r, end || has_no_body(r));
     }
     if (req_over(r))
         return;

@@ -24,6 +24,7 @@ struct req;
 struct client;
 struct files_entry;
 struct filter_chain;
+struct grpc_call;
 
 /* Towards the client; one constant table a protocol version. None of these frees the request. */
 struct codec {
@@ -47,6 +48,9 @@ struct handler {
     void (*cancel)(struct req *); /* the request is over: let go of everything */
 };
 
+/* What a request is, told once: it decides about timeouts, about failures, about draining. */
+enum req_kind { REQ_HTTP, REQ_GRPC, REQ_GRPC_WEB, REQ_WEBSOCKET, REQ_EVENTS };
+
 enum req_state {
     REQ_HEAD,      /* the head is being read */
     REQ_BEGUN,     /* routed, the handler works, no answer yet */
@@ -64,6 +68,7 @@ struct req {
     struct arena *arena;
     struct snapshot *snap; /* counted */
     enum req_state state;
+    enum req_kind kind;
     uint64_t id; /* of the process; text by req_id_text */
 
     enum http_method method;
@@ -88,6 +93,7 @@ struct req {
     const struct handler *handler;
     void *handler_state;
     struct filter_chain *filters; /* filter.h; NULL: none */
+    struct grpc_call *grpc;       /* grpc_call.h; NULL: it is none */
 
     struct {
         unsigned status;
@@ -134,6 +140,12 @@ void req_fail(struct req *r, unsigned status, const char *err);
 void req_want_body(struct req *r, bool on); /* sends 100 (Continue) when it is due */
 struct str req_id_text(const struct req *r,
                        char buf[static 17]); /* 16 hex digits, unguessable order */
+const char *req_kind_text(enum req_kind k);  /* "http", "grpc", "grpc-web", … */
+/* It may be silent for hours: gaps are no failure; a dead peer is found by other means. */
+static inline bool req_may_be_silent(const struct req *r)
+{
+    return r->kind != REQ_HTTP;
+}
 static inline bool req_over(const struct req *r)
 {
     return r->state >= REQ_DONE;

@@ -1,0 +1,297 @@
+/*
+ * grpc_call.c - a gRPC call on its way through: messages, deadline, and a grpc-status at the end of
+ * whatever happens.
+ */
+#include "proxy/grpc_call.h"
+
+#include "proxy/client.h"
+#include "proxy/exchange.h"
+
+static const char err_deadline[] = "the call's deadline is over";
+static const char err_timeout_field[] = "grpc-timeout is no timeout";
+static const char err_cut_request[] = "the request ends inside a message";
+static const char err_cut_answer[] = "the backend's answer ends inside a message";
+static const char err_no_status[] = "the backend ended the call without a grpc-status";
+
+static struct grpc_call *call_of(const struct filter_use *u)
+{
+    return u->req->grpc;
+}
+
+static struct str field_named(const struct fields *f, struct str name)
+{
+    for (unsigned i = 0; i < f->n; i++)
+        if (str_eq(f->v[i].name, name))
+            return f->v[i].value;
+    return STR_NULL;
+}
+
+const char *grpc_call_shape(const struct grpc_call *c)
+{
+    bool many_in = c->in.messages > 1, many_out = c->out.messages > 1;
+    return many_in ? (many_out ? "bidi_stream" : "client_stream")
+                   : (many_out ? "server_stream" : "unary");
+}
+
+/* ---- the request ---- */
+
+static void on_deadline(struct deadline *d)
+{
+    struct grpc_call *c = container_of(d, struct grpc_call, deadline);
+    req_fail(c->req, 504, err_deadline);
+}
+
+static void on_begin(struct filter_use *u)
+{
+    struct grpc_call *c = call_of(u);
+    struct str timeout = field_named(&u->req->fields, STR("grpc-timeout"));
+    uint64_t ms;
+    if (!timeout.p)
+        return;
+    if (!grpc_timeout_parse(timeout, &ms))
+        req_fail(u->req, 400, err_timeout_field);
+    else
+        deadline_set(&c->deadline, ms, on_deadline);
+}
+
+static const char *follow(struct grpc_frames *f, const struct piece *p)
+{
+    const char *err = NULL;
+    for (unsigned i = 0; i < p->n && !err; i++)
+        err = grpc_frames_feed(f, p->v[i].p, p->v[i].n);
+    return err;
+}
+
+static const char *on_request_body(struct filter_use *u, struct piece *p)
+{
+    struct grpc_call *c = call_of(u);
+    c->in.max = u->req->site->grpc.max_message;
+    const char *err = follow(&c->in, p);
+    return !err && p->end && !grpc_frames_between(&c->in) ? err_cut_request : err;
+}
+
+/* ---- how it ends ---- */
+
+static void add_status(struct req *r, struct fields *to, enum grpc_status status,
+                       struct str message)
+{
+    r->grpc->status = status;
+    fields_add(r->arena, to, STR("grpc-status"), arena_fmt(r->arena, "%u", (unsigned)status));
+    if (message.n)
+        fields_add(r->arena, to, STR("grpc-message"), grpc_message_encode(r->arena, message));
+}
+
+/* An answer that is over with its head (a "trailers-only" one). */
+static void status_head(struct req *r, enum grpc_status status, struct str message)
+{
+    struct grpc_type plain = {.form = GRPC_PLAIN, .suffix = r->grpc->type.suffix};
+    r->answer.status = 200;
+    r->answer.length = REQ_LENGTH_UNKNOWN;
+    r->answer.fields = (struct fields){0};
+    fields_add_token(r->arena, &r->answer.fields, FIELD_content_type,
+                     grpc_type_text(r->arena, plain));
+    add_status(r, &r->answer.fields, status, message);
+}
+
+static const struct fields *status_trailers(struct req *r, enum grpc_status status,
+                                            const char *message)
+{
+    struct fields *t = arena_znew(r->arena, struct fields);
+    add_status(r, t, status, str_of(message));
+    return t;
+}
+
+/* What the gate's own failures are in gRPC's words: by what went wrong, else by its HTTP status. */
+static enum grpc_status status_of(unsigned http_status, const char *err)
+{
+    static const struct {
+        const char *err;
+        enum grpc_status status;
+    } known[] = {
+        {grpc_err_too_large, GRPC_RESOURCE_EXHAUSTED},
+        {grpc_err_flags, GRPC_INTERNAL},
+        {err_deadline, GRPC_DEADLINE_EXCEEDED},
+        {err_cut_request, GRPC_INVALID_ARGUMENT},
+        {err_no_status, GRPC_UNKNOWN},
+        {exchange_err_response_timeout, GRPC_DEADLINE_EXCEEDED},
+        {exchange_err_cancelled, GRPC_CANCELLED},
+        {exchange_err_calm, GRPC_RESOURCE_EXHAUSTED},
+        /* the connection, not the answer, was what failed */
+        {exchange_err_refused, GRPC_UNAVAILABLE},
+        {exchange_err_leaves, GRPC_UNAVAILABLE},
+        {exchange_err_ping, GRPC_UNAVAILABLE},
+        {err_refused, GRPC_UNAVAILABLE},
+        {err_reset, GRPC_UNAVAILABLE},
+        {err_eof, GRPC_UNAVAILABLE},
+        {err_truncated, GRPC_UNAVAILABLE},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (known[i].err == err)
+            return known[i].status;
+    switch (http_status) {
+    case 413:
+    case 429:
+    case 431:
+        return GRPC_RESOURCE_EXHAUSTED;
+    case 500:
+    case 502: /* the backend's answer was no good */
+        return GRPC_INTERNAL;
+    default:
+        return grpc_status_of_http(http_status);
+    }
+}
+
+/* Retry-After in gRPC's words (A6): when a client may try again. */
+static void add_pushback(struct req *r, const struct fields *failed, struct fields *to)
+{
+    const struct field *retry = fields_get(failed, FIELD_retry_after);
+    uint64_t s;
+    if (retry && str_u64(retry->value, &s) && s < 24 * 3600)
+        fields_add(r->arena, to, STR("grpc-retry-pushback-ms"),
+                   arena_fmt(r->arena, "%llu", (unsigned long long)s * 1000));
+}
+
+static bool on_fail(struct filter_use *u, unsigned status, const char *err, struct piece *last)
+{
+    struct req *r = u->req;
+    const struct fields failed = r->answer.fields;
+    enum grpc_status code = status_of(status, err);
+    deadline_cancel(&r->grpc->deadline);
+    /* Misdirected: the client is to try again on another connection, which no status tells it. */
+    if (status == 421 && r->state < REQ_ANSWERING)
+        return false;
+    if (r->state < REQ_ANSWERING) {
+        status_head(r, code, str_of(err));
+        add_pushback(r, &failed, &r->answer.fields);
+        return true;
+    }
+    r->grpc->status = code;
+    /* Inside a message trailers could not be told from the rest of it. */
+    if (!grpc_frames_between(&r->grpc->out))
+        return false;
+    last->trailers = status_trailers(r, code, err);
+    return true;
+}
+
+/* ---- the answer ---- */
+
+/* Something that is no gRPC server answered, or a proxy in front of it. */
+static void foreign_answer(struct req *r, struct str type)
+{
+    unsigned http_status = r->answer.status;
+    struct str why =
+        http_status == 200
+            ? arena_fmt(r->arena, "the backend answered with \"" STR_FMT "\", not gRPC",
+                        STR_ARG(str_sub(type, 0, 100)))
+            : arena_fmt(r->arena, "the backend answered with HTTP status %u", http_status);
+    status_head(r, grpc_status_of_http(http_status), why);
+}
+
+static void on_answer_head(struct filter_use *u, bool *end)
+{
+    struct req *r = u->req;
+    struct grpc_call *c = r->grpc;
+    if (!r->route) { /* a redirect to https, say: it is not about the call */
+        filter_leave(u);
+        return;
+    }
+    const struct field *type = fields_get(&r->answer.fields, FIELD_content_type);
+    struct str status = field_named(&r->answer.fields, STR("grpc-status"));
+    bool grpc = type && grpc_type_parse(type->value).form == GRPC_PLAIN;
+    if (r->answer.status != 200 || (!grpc && !status.p)) {
+        foreign_answer(r, type ? type->value : STR("no content type"));
+        *end = true;
+        return;
+    }
+    r->answer.length = REQ_LENGTH_UNKNOWN;
+    if (*end && status.p)
+        c->status = grpc_status_parse(status);
+    else if (*end)
+        add_status(r, &r->answer.fields, GRPC_UNKNOWN, str_of(err_no_status));
+}
+
+static const char *on_answer_body(struct filter_use *u, struct piece *p)
+{
+    struct req *r = u->req;
+    struct grpc_call *c = r->grpc;
+    const char *err = follow(&c->out, p);
+    if (err || !p->end)
+        return err;
+    if (!grpc_frames_between(&c->out))
+        return err_cut_answer;
+    struct str status = p->trailers ? field_named(p->trailers, STR("grpc-status")) : STR_NULL;
+    if (status.p)
+        c->status = grpc_status_parse(status);
+    else if (c->status == GRPC_STATUS_NONE) /* and none stood in the head */
+        p->trailers = status_trailers(r, GRPC_UNKNOWN, err_no_status);
+    return NULL;
+}
+
+static void on_close(struct filter_use *u)
+{
+    struct grpc_call *c = call_of(u);
+    deadline_cancel(&c->deadline);
+    if (c->status == GRPC_STATUS_NONE)
+        c->status = GRPC_CANCELLED;
+}
+
+static bool never(const struct req *r)
+{
+    (void)r;
+    return false; /* step_grpc chains it */
+}
+
+const struct filter grpc_call_filter = {
+    .name = "grpc",
+    .wanted = never,
+    .begin = on_begin,
+    .request_body = on_request_body,
+    .answer_head = on_answer_head,
+    .answer_body = on_answer_body,
+    .fail = on_fail,
+    .close = on_close,
+};
+
+/* ---- which requests are calls, and where they go ---- */
+
+bool step_grpc(struct req *r)
+{
+    const struct field *type = fields_get(&r->fields, FIELD_content_type);
+    if (r->method != METHOD_POST || !type)
+        return true;
+    struct grpc_type t = grpc_type_parse(type->value);
+    if (t.form == GRPC_NONE || !r->site->grpc.on)
+        return true;
+    if (t.form != GRPC_PLAIN) {
+        req_fail(r, 415, "a media type that begins like gRPC's and is none that is served");
+        return false;
+    }
+    if (str_starts(str_of(r->codec->name), STR("HTTP/1"))) {
+        req_fail(r, 505, "gRPC needs HTTP/2");
+        return false;
+    }
+    r->kind = REQ_GRPC;
+    r->grpc = arena_znew(r->arena, struct grpc_call);
+    r->grpc->req = r;
+    r->grpc->type = t;
+    r->grpc->status = GRPC_STATUS_NONE;
+    filter_add(r, &grpc_call_filter);
+    return !req_over(r);
+}
+
+/* Does "/billing.v1.Invoices/Get" belong to the package (or service) "billing.v1"? */
+static bool in_package(struct str path, struct str package)
+{
+    struct str rest = str_sub(path, 1, path.n);
+    return !package.n || (str_starts(rest, package) && rest.n > package.n &&
+                          (rest.p[package.n] == '.' || rest.p[package.n] == '/'));
+}
+
+const struct conf_route *grpc_route(const struct req *r)
+{
+    const struct conf_grpc *g = &r->site->grpc;
+    for (unsigned i = 0; i < g->n_routes; i++)
+        if (in_package(r->path, g->routes[i].path))
+            return &g->routes[i];
+    return NULL;
+}

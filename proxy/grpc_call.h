@@ -1,0 +1,36 @@
+/*
+ * grpc_call.h - a gRPC call on its way through: the filter that both plain gRPC and gRPC-Web have
+ * next to the handler. It follows the messages, keeps the deadline, and sees to it that whatever
+ * happens ends in a grpc-status (PROTOCOL-HTTP2.md). Towards it everything is plain gRPC; what
+ * browsers speak is grpc_web.c's.
+ */
+#ifndef HG_GRPC_CALL_H
+#define HG_GRPC_CALL_H
+
+#include "base/loop.h"
+#include "proxy/filter.h"
+#include "proxy/grpc.h"
+#include "proxy/req.h"
+
+/* What is known of a call; req->grpc, in the request's arena. */
+struct grpc_call {
+    struct req *req;
+    struct grpc_type type; /* of the request, as the client sent it */
+    struct grpc_frames in, out;
+    enum grpc_status status; /* GRPC_STATUS_NONE until it is known */
+    struct deadline deadline;
+};
+
+extern const struct filter grpc_call_filter;
+
+/*
+ * The step of req_begin that tells what kind of request this is; chains the filters of a call. A
+ * step answers true to go on.
+ */
+bool step_grpc(struct req *r);
+/* The route of the service that the method's package goes to; NULL: the paths' routes decide. */
+const struct conf_route *grpc_route(const struct req *r);
+/* "unary", "client_stream", "server_stream", "bidi_stream", as the messages so far tell. */
+const char *grpc_call_shape(const struct grpc_call *c);
+
+#endif
