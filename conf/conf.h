@@ -161,6 +161,7 @@ struct conf_error_page {
 struct conf_route {
     struct str path; /* "/docs/": a prefix; "/healthz": exact */
     bool prefix;
+    struct str package; /* of gRPC: path is "grpc:PACKAGE", or "grpc" for the rest */
     enum conf_handler handler;
     struct diag_place place;
     struct conf_service *service; /* proxy */
@@ -185,7 +186,7 @@ struct conf_grpc {
     struct str *cors; /* origins of other sites that may call */
     unsigned n_cors;
     uint64_t max_message;      /* bytes; 0: no limit */
-    struct conf_route *routes; /* by package: longest first, "" is the rest */
+    struct conf_route *routes; /* by package: longest first; among the site's */
     unsigned n_routes;
 };
 
@@ -202,6 +203,7 @@ struct conf_site { /* a channel or a site */
     struct conf_tls tls;       /* the global one with the site's over it */
     struct conf_route *routes; /* longest path first; exact before prefix of the same length */
     unsigned n_routes;
+    unsigned n_all_routes; /* with those of grpc, which no path finds: they follow */
     struct conf_grpc grpc;
     struct conf_limits limits;
     struct conf_timeouts timeouts;

@@ -105,7 +105,8 @@ void load_url(struct load *l, const struct scope *sc, const struct node *map,
               struct conf_service *s);
 void load_host_header(struct load *l, const struct scope *sc, const struct node *map,
                       struct conf_service *s);
-/* load_grpc.c */
+/* load_grpc.c: its routes go behind the site's others, where load_routes left room */
+unsigned grpc_routes_max(const struct node *map);
 void load_grpc(struct load *l, const struct scope *sc, const struct node *map,
                struct conf_site *site);
 /* load_route.c */
@@ -113,7 +114,7 @@ void load_grpc(struct load *l, const struct scope *sc, const struct node *map,
 struct conf_service *find_service(struct load *l, const struct node *n, struct str name,
                                   const struct conf_site *site);
 void load_routes(struct load *l, const struct scope *sc, const struct node *map,
-                 struct conf_site *site);
+                 const struct node *grpc, struct conf_site *site);
 /* load_hosts.c: names claimed twice, names without a certificate. */
 void add_host(struct load *l, struct conf_site *site, struct str name, const struct node *n);
 void check_hosts(struct load *l);

@@ -20,7 +20,9 @@ static void add_route(struct load *l, const struct scope *sc, const struct node 
                       struct str package, struct str service, struct conf_site *site)
 {
     struct conf_route *r = &site->grpc.routes[site->grpc.n_routes++];
-    r->path = arena_str(l->a, package);
+    site->n_all_routes++;
+    r->package = arena_str(l->a, package);
+    r->path = package.n ? arena_fmt(l->a, "grpc:" STR_FMT, STR_ARG(package)) : STR("grpc");
     r->prefix = true;
     r->handler = CONF_PROXY;
     r->place = place_keep(l, n->at);
@@ -35,7 +37,7 @@ static void add_route(struct load *l, const struct scope *sc, const struct node 
 static int by_package(const void *x, const void *y)
 {
     const struct conf_route *a = x, *b = y;
-    return a->path.n == b->path.n ? 0 : a->path.n > b->path.n ? -1 : 1;
+    return a->package.n == b->package.n ? 0 : a->package.n > b->package.n ? -1 : 1;
 }
 
 static void load_routes_of(struct load *l, const struct scope *sc, const struct node *map,
@@ -43,8 +45,8 @@ static void load_routes_of(struct load *l, const struct scope *sc, const struct 
 {
     const struct node *packages = node_get(map, "packages");
     unsigned n = packages && packages->kind == NODE_MAP ? packages->n : 0;
+    site->grpc.routes = site->routes + site->n_routes;
     struct str service = get_text(l, sc, map, G_GRPC, "service"), name;
-    site->grpc.routes = arena_zarray(l->a, struct conf_route, n + 1);
     for (unsigned i = 0; i < n; i++)
         if (load_expand(l, sc, packages->v[i].value, &name))
             add_route(l, sc, packages->v[i].value, packages->v[i].key, name, site);
@@ -82,9 +84,16 @@ static void load_cors(struct load *l, const struct scope *sc, const struct node 
     }
 }
 
+unsigned grpc_routes_max(const struct node *map)
+{
+    const struct node *packages = map ? node_get(map, "packages") : NULL;
+    return packages && packages->kind == NODE_MAP ? packages->n + 1 : 1;
+}
+
 void load_grpc(struct load *l, const struct scope *sc, const struct node *map,
                struct conf_site *site)
 {
+    site->n_all_routes = site->n_routes;
     if (!map || map->bad || map->kind != NODE_MAP)
         return;
     site->grpc.on = true;

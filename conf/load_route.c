@@ -239,10 +239,8 @@ static void unused_services(struct load *l, const struct conf_site *site)
     for (unsigned i = 0; i < l->c->n_services; i++) {
         const struct conf_service *s = &l->c->services[i];
         bool used = s->n_backends == 0 || !str_eq(s->site, site->name);
-        for (unsigned k = 0; k < site->n_routes && !used; k++)
+        for (unsigned k = 0; k < site->n_all_routes && !used; k++)
             used = site->routes[k].service == s;
-        for (unsigned k = 0; k < site->grpc.n_routes && !used; k++)
-            used = site->grpc.routes[k].service == s;
         if (used)
             continue;
         unsigned id =
@@ -253,16 +251,15 @@ static void unused_services(struct load *l, const struct conf_site *site)
 }
 
 void load_routes(struct load *l, const struct scope *sc, const struct node *map,
-                 struct conf_site *site)
+                 const struct node *grpc, struct conf_site *site)
 {
-    if (!map || map->kind != NODE_MAP)
-        return;
-    unsigned before = diags_errors(l->d);
-    site->routes = arena_zarray(l->a, struct conf_route, map->n + 1);
-    for (unsigned i = 0; i < map->n; i++)
+    unsigned before = diags_errors(l->d), n = map && map->kind == NODE_MAP ? map->n : 0;
+    site->routes = arena_zarray(l->a, struct conf_route, n + grpc_routes_max(grpc));
+    for (unsigned i = 0; i < n; i++)
         load_route(l, sc, &map->v[i], site);
     if (site->n_routes)
         qsort(site->routes, site->n_routes, sizeof(*site->routes), by_length);
+    load_grpc(l, sc, grpc, site);
     if (diags_errors(l->d) == before)
         unused_services(l, site);
 }

@@ -105,19 +105,16 @@ static void load_site(struct load *l, const struct member *m, bool is_channel)
     load_timeouts(l, &sc, node_get(map, "timeouts"), G_SITE_TIMEOUTS, &site->timeouts);
     load_site_answer(l, &sc, map, site);
     load_services(l, &sc, node_get(map, "services"), site);
-    load_grpc(l, &sc, node_get(map, "grpc"), site);
-    const struct node *routes = node_get(map, "routes");
+    const struct node *routes = node_get(map, "routes"), *grpc = node_get(map, "grpc");
     if (!map_size(routes) && (map->stray || (routes && routes->bad)))
         return;
-    if (!map_size(routes) && site->grpc.on)
-        return;
-    if (!map_size(routes)) {
+    if (!map_size(routes) && !grpc) {
         unsigned id = diags_add(l->d, "E057", m->at, "%s `" STR_FMT "` has no routes",
                                 is_channel ? "channel" : "site", STR_ARG(m->key));
         diags_hint(l->d, id, "write routes: { /: { proxy: SERVICE } }");
         return;
     }
-    load_routes(l, &sc, routes, site);
+    load_routes(l, &sc, routes, grpc, site);
 }
 
 static void name_space(struct load *l, const struct node *channels, const struct node *sites)

@@ -291,7 +291,7 @@ const struct conf_route *grpc_route(const struct req *r)
 {
     const struct conf_grpc *g = &r->site->grpc;
     for (unsigned i = 0; i < g->n_routes; i++)
-        if (in_package(r->path, g->routes[i].path))
+        if (in_package(r->path, g->routes[i].package))
             return &g->routes[i];
     return NULL;
 }

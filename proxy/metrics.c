@@ -40,7 +40,7 @@ void metrics_route_keys(const struct conf *c, void (*each)(void *ctx, const stru
         const struct conf_site *s = &c->sites[i];
         struct row_key key = route_key(s, STR(ROW_OTHER));
         each(ctx, &key);
-        for (unsigned k = 0; k < s->n_routes; k++) {
+        for (unsigned k = 0; k < s->n_all_routes; k++) {
             key = route_key(s, s->routes[k].path);
             each(ctx, &key);
         }
@@ -66,9 +66,9 @@ struct metrics_rows *metrics_rows_new(const struct conf *c)
         const struct conf_site *s = &c->sites[i];
         struct row_key key = route_key(s, STR(ROW_OTHER));
         m->sites[i].other = row_of(&key);
-        m->sites[i].routes = arena_zarray(a, struct route_row *, s->n_routes + 1);
-        m->n_routes[i] = s->n_routes;
-        for (unsigned k = 0; k < s->n_routes; k++) {
+        m->sites[i].routes = arena_zarray(a, struct route_row *, s->n_all_routes + 1);
+        m->n_routes[i] = s->n_all_routes;
+        for (unsigned k = 0; k < s->n_all_routes; k++) {
             key = route_key(s, s->routes[k].path);
             m->sites[i].routes[k] = row_of(&key);
         }
@@ -226,7 +226,7 @@ static bool has_ready(const struct conf_service *s)
 static bool is_routed_to(const struct conf *c, const struct conf_service *s)
 {
     for (unsigned i = 0; i < c->n_sites; i++)
-        for (unsigned k = 0; k < c->sites[i].n_routes; k++)
+        for (unsigned k = 0; k < c->sites[i].n_all_routes; k++)
             if (c->sites[i].routes[k].service == s)
                 return true;
     return false;
