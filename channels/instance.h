@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "base/loop.h"
 #include "base/proc.h"
+#include "channels/lines.h"
 #include "channels/output.h"
 #include "channels/ready.h"
 #include "channels/ready_notify.h"
@@ -25,6 +26,7 @@ struct supervisor {
     struct conf *conf; /* of the last apply; one reference */
     struct list services;
     struct list names; /* what names in `url` stand for: urls.c */
+    struct list log_readers; /* struct log_reader */
     uint64_t last_id;
     bool stopping, stopped;
     struct turn_task task;         /* reconcile: never in the middle of an event */
@@ -45,6 +47,7 @@ struct service {
     bool holding;                   /* handover: workers were told HOLD, the old one still runs */
     struct deadline hold_limit;
     uint64_t restarts_untold; /* since supervisor_count */
+    struct kept_lines lines; /* what its instances printed last */
 };
 
 enum inst_event {
@@ -131,6 +134,7 @@ void instance_adopt_remains(struct instance *i);
 struct service *service_get(struct supervisor *s, struct str name); /* made when it is missing */
 struct instance *instance_new(struct service *svc, bool url);
 void instance_close(struct instance *i); /* unlinked now, freed after the turn */
+struct service *service_find(const struct supervisor *s, struct str name); /* NULL: none */
 void supervisor_reconcile(struct turn_task *t);
 
 /* urls.c */
@@ -163,6 +167,10 @@ bool address_lost(struct instance *i);
 /* ready_notify.c: what its processes say to NOTIFY_SOCKET; open until notify_close. */
 const char *notify_open(struct instance *i) MUST_USE;
 void notify_close(struct instance *i);
+
+/* logs.c */
+void logs_start(struct supervisor *s);
+void logs_stop(struct supervisor *s);
 
 /* orphans.c */
 /* Is this process, which may have ended already, of the instance? `uid`: as the kernel told it. */

@@ -16,6 +16,18 @@
 
 static char turn_buf[READ_TURN]; /* one process, one reader at a time */
 
+static void (*tell_line)(void *ctx, const char *service, uint64_t instance, const char *stream,
+                         struct str text);
+static void *tell_ctx;
+
+void output_tell(void (*on_line)(void *ctx, const char *service, uint64_t instance,
+                                 const char *stream, struct str text),
+                 void *ctx)
+{
+    tell_line = on_line;
+    tell_ctx = ctx;
+}
+
 static void output_emit(struct output *o)
 {
     o->piece[o->n] = '\0';
@@ -23,6 +35,8 @@ static void output_emit(struct output *o)
         memcpy(o->last, o->piece, MIN(o->n + 1, sizeof(o->last) - 1));
     log_event(LOG_INFO, "output", "service", "%s", o->service, "instance", "%" PRIu64, o->instance,
               "pid", "%d", (int)o->pid, "stream", "%s", o->stream, "line", "%s", o->piece, NULL);
+    if (tell_line)
+        tell_line(tell_ctx, o->service, o->instance, o->stream, (struct str){o->piece, o->n});
     o->n = o->cost = 0;
 }
 

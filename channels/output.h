@@ -26,6 +26,10 @@ struct output {
     char piece[OUTPUT_PIECE + 4];
 };
 
+/* Who else gets the lines that go into the log, once for the process; NULL: nobody. */
+void output_tell(void (*on_line)(void *ctx, const char *service, uint64_t instance,
+                                 const char *stream, struct str text),
+                 void *ctx);
 /* fd: the reading end of a pipe, non-blocking; owned from now on. */
 void output_open(struct output *o, int fd, const char *service, uint64_t instance, pid_t pid,
                  const char *stream);

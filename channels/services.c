@@ -73,11 +73,12 @@ static struct service *service_new(struct supervisor *s, struct str name)
 static void service_close(struct service *svc)
 {
     deadline_cancel(&svc->hold_limit);
+    lines_fini(&svc->lines);
     list_remove(&svc->link);
     loop_free_later(svc->arena, destroy_arena);
 }
 
-static struct service *service_find(const struct supervisor *s, struct str name)
+struct service *service_find(const struct supervisor *s, struct str name)
 {
     LIST_EACH (&s->services, l) {
         struct service *svc = container_of(l, struct service, link);
@@ -302,6 +303,7 @@ struct supervisor *supervisor_new(const struct supervisor_ops *ops, void *ctx, c
     s->runtime = arena_strz(a, str_of(runtime));
     list_init(&s->services);
     list_init(&s->names);
+    logs_start(s);
     return s;
 }
 
@@ -366,6 +368,7 @@ void supervisor_free(struct supervisor **sp)
             instance_close(container_of(il, struct instance, link));
         service_close(svc);
     }
+    logs_stop(s);
     turn_task_cancel(&s->task);
     names_free(s);
     if (s->conf)

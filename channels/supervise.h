@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "channels/lines.h"
 #include "conf/conf.h"
 
 enum inst_state {
@@ -107,6 +108,20 @@ void supervisor_count(struct supervisor *s,
                       void (*each)(void *ctx, const char *service, const unsigned states[INST_GONE],
                                    uint64_t restarts),
                       void *ctx);
+/* Who reads what services print. Embed it, zeroed but for `of` and `on_line`. */
+struct log_reader {
+    struct list link;
+    struct str of; /* "beta" (all its services) or "beta/api" */
+    void (*on_line)(struct log_reader *r, const struct line *line); /* must not call back */
+};
+/*
+ * `headgate logs`: on_line for the last `n` lines, oldest first, from inside this call; with
+ * `follow` for each later one too, until supervisor_logs_leave. Returns what is wrong with the
+ * name.
+ */
+const char *supervisor_logs(struct supervisor *s, struct log_reader *r, unsigned n,
+                            bool follow) MUST_USE;
+void supervisor_logs_leave(struct log_reader *r);
 json_t *supervisor_status(
     const struct supervisor *s); /* array of services with their instances; caller's */
 

@@ -18,6 +18,7 @@
 
 #define REQUEST_MAX (64 * 1024)
 #define CONNS_MAX   64
+#define STREAM_MAX  (512 * 1024) /* bytes that may wait for one who follows */
 
 struct admin {
     int fd;
@@ -84,6 +85,20 @@ void admin_reply(struct admin_conn *c, enum admin_status status, struct str text
     free((void *)(uintptr_t)line.p);
     c->state = CONN_READING;
     loop_at_turn_end(&c->more, on_more);
+}
+
+bool admin_stream(struct admin_conn *c, json_t *object)
+{
+    bool fits = io_queued(&c->io) < STREAM_MAX;
+    char *dump = fits ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    if (!fits)
+        return false;
+    ASSERT(dump);
+    io_write(&c->io, dump, strlen(dump));
+    io_write(&c->io, "\n", 1);
+    free(dump);
+    return true;
 }
 
 void admin_reply_last(struct admin_conn *c, enum admin_status status, struct str text)

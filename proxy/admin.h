@@ -41,6 +41,11 @@ struct admin *admin_open(struct arena *a, const char *path, mode_t mode, gid_t g
                          const struct admin_ops *ops, void *ctx, const char **err);
 /* `more` (stolen, may be NULL): further members of the answer. */
 void admin_reply(struct admin_conn *c, enum admin_status status, struct str text, json_t *more);
+/*
+ * Behind an answer, one more line for who follows something. False when the other end is so slow
+ * that too much waits for it already: then it is not sent. `object` is stolen either way.
+ */
+bool admin_stream(struct admin_conn *c, json_t *object) MUST_USE;
 /* The last words of a process that ends now: written at once, without the loop. */
 void admin_reply_last(struct admin_conn *c, enum admin_status status, struct str text);
 /* Takes no connection any more; the ones there are stay, for their last answers. */
@@ -56,5 +61,12 @@ void admin_close(struct admin **s);
  */
 json_t *admin_call(struct arena *a, const char *path, json_t *request, bool till_exit,
                    const char **err);
+/*
+ * The same, and then each further line of the server by each(), which owns it and returns false to
+ * go; the first one is the answer. NULL when each() went or the server ended; else why there was no
+ * answer.
+ */
+const char *admin_follow(struct arena *a, const char *path, json_t *request,
+                         bool (*each)(void *ctx, json_t *line), void *ctx) MUST_USE;
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * admin_client.c - the command line's end of the admin socket: one request, one answer, blocking.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -8,8 +9,6 @@
 
 #include "base/file.h"
 #include "proxy/admin.h"
-
-#define ANSWER_MAX (64u * 1024 * 1024)
 
 static int dial(struct arena *a, const char *path, const char **err)
 {
@@ -36,33 +35,6 @@ static int dial(struct arena *a, const char *path, const char **err)
     return -1;
 }
 
-/* One line, malloc'ed; NULL when the server went away before its end. */
-static char *read_line(int fd)
-{
-    size_t n = 0, cap = 4096;
-    char *p = malloc(cap);
-    ASSERT(p);
-    while (n < ANSWER_MAX) {
-        if (n + 1 == cap) {
-            cap *= 2;
-            p = realloc(p, cap);
-            ASSERT(p);
-        }
-        ssize_t got = read(fd, p + n, cap - n - 1);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            break;
-        n += (size_t)got;
-        if (p[n - 1] == '\n') {
-            p[n - 1] = '\0';
-            return p;
-        }
-    }
-    free(p);
-    return NULL;
-}
-
 static void wait_for_end(int fd)
 {
     char byte;
@@ -72,24 +44,64 @@ static void wait_for_end(int fd)
     } while (n > 0 || (n < 0 && errno == EINTR));
 }
 
-json_t *admin_call(struct arena *a, const char *path, json_t *request, bool till_exit,
-                   const char **err)
+/* The socket with the request on its way, or NULL. */
+static FILE *request_sent(struct arena *a, const char *path, json_t *request, const char **err)
 {
     int fd = dial(a, path, err);
     if (fd < 0)
         return NULL;
     char *text = json_dumps(request, JSON_COMPACT);
     ASSERT(text);
-    const char *bad = fd_write_all(fd, arena_fmt(a, "%s\n", text));
+    *err = fd_write_all(fd, arena_fmt(a, "%s\n", text));
     free(text);
-    char *line = bad ? NULL : read_line(fd);
-    if (line && till_exit)
-        wait_for_end(fd);
-    close(fd);
+    FILE *f = fdopen(fd, "r");
+    ASSERT(f);
+    return f;
+}
+
+/* The next line; NULL when the server went away before its end, or it is no JSON. */
+static json_t *next_object(FILE *f)
+{
+    char *line = NULL;
+    size_t cap = 0;
     json_error_t why;
-    json_t *reply = line ? json_loads(line, 0, &why) : NULL;
+    ssize_t n = getline(&line, &cap, f);
+    json_t *object = n > 0 && line[n - 1] == '\n' ? json_loads(line, 0, &why) : NULL;
     free(line);
+    return object;
+}
+
+static const char *went_away(struct arena *a, const char *path)
+{
+    return arena_fmt(a, "the server at %s went away before it answered", path).p;
+}
+
+json_t *admin_call(struct arena *a, const char *path, json_t *request, bool till_exit,
+                   const char **err)
+{
+    FILE *f = request_sent(a, path, request, err);
+    if (!f)
+        return NULL;
+    json_t *reply = *err ? NULL : next_object(f);
+    if (reply && till_exit)
+        wait_for_end(fileno(f));
+    fclose(f);
     if (!reply)
-        *err = arena_fmt(a, "the server at %s went away before it answered", path).p;
+        *err = went_away(a, path);
     return reply;
+}
+
+const char *admin_follow(struct arena *a, const char *path, json_t *request,
+                         bool (*each)(void *ctx, json_t *line), void *ctx)
+{
+    const char *err = NULL;
+    FILE *f = request_sent(a, path, request, &err);
+    if (!f)
+        return err;
+    json_t *line = err ? NULL : next_object(f);
+    err = line ? NULL : went_away(a, path);
+    while (line && each(ctx, line))
+        line = next_object(f);
+    fclose(f);
+    return err;
 }

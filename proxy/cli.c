@@ -28,6 +28,8 @@ enum {
     OPT_WATCH = 1 << 8,
     OPT_MDOC = 1 << 9,
     OPT_METRICS = 1 << 10,
+    OPT_FOLLOW = 1 << 20,
+    OPT_LINES = 1 << 21,
     OPT_SERVER = OPT_CONFIG | OPT_SOCKET | OPT_JSON,
 };
 
@@ -42,6 +44,8 @@ static const struct option {
     {"--format", OPT_FORMAT, true},    {"--plan", OPT_PLAN, false},
     {"--watch", OPT_WATCH, false},     {"--mdoc", OPT_MDOC, false},
     {"--metrics", OPT_METRICS, false},
+    {"--follow", OPT_FOLLOW, false},   {"-f", OPT_FOLLOW, false},
+    {"--lines", OPT_LINES, true},      {"-n", OPT_LINES, true},
 };
 
 static int usage_error(const char *text, const char *detail)
@@ -193,6 +197,11 @@ static int verb_restart(struct cli *c)
     return show(c, ask(c, json_pack("{s:s, s:s}", "verb", "restart", "service", c->word), false));
 }
 
+static int verb_logs(struct cli *c)
+{
+    return cli_logs(c, wants_colour(stdout));
+}
+
 static int verb_stop(struct cli *c)
 {
     return show(c, ask(c, json_pack("{s:s}", "verb", "stop"), true));
@@ -245,6 +254,8 @@ static const struct verb {
     {"stop", verb_stop, OPT_SERVER, NULL, "finish what is under way, end the services, exit"},
     {"restart", verb_restart, OPT_SERVER, "CHANNEL/SERVICE",
      "start a service anew: restart CHANNEL/SERVICE"},
+    {"logs", verb_logs, OPT_SERVER | OPT_FOLLOW | OPT_LINES, "CHANNEL[/SERVICE]",
+     "what services printed last, -n N lines; -f: and what they print from now on"},
     {"explain", verb_explain, 0, "CODE", "more about a diagnostic: explain E003"},
     {"schema", verb_schema, OPT_MDOC | OPT_METRICS, NULL,
      "the configuration's JSON Schema; --mdoc, --metrics: the manuals' references of keys, "
@@ -263,7 +274,6 @@ static const struct verb {
     LATER("releases"),
     LATER("history"),
     LATER("publish"),
-    LATER("logs"),
     LATER("certs"),
     LATER("trust"),
     LATER("hash-password"),
@@ -339,6 +349,15 @@ static const char *take_format(struct cli *c, const char *value)
     return arena_fmt(c->arena, "--format is text, short or json, not `%s`", value).p;
 }
 
+static const char *take_lines(struct cli *c, const char *value)
+{
+    uint64_t n;
+    if (!str_u64(str_of(value), &n) || n > 1000000)
+        return arena_fmt(c->arena, "`%s` is no number of lines", value).p;
+    c->lines = (unsigned)n;
+    return NULL;
+}
+
 static const char *take_option(struct cli *c, unsigned bit, const char *value)
 {
     switch (bit) {
@@ -371,6 +390,11 @@ static const char *take_option(struct cli *c, unsigned bit, const char *value)
     case OPT_METRICS:
         c->metrics = true;
         break;
+    case OPT_FOLLOW:
+        c->follow = true;
+        break;
+    case OPT_LINES:
+        return take_lines(c, value);
     default:
         c->mdoc = true;
     }
@@ -470,7 +494,7 @@ int cli_main(int argc, char **argv)
 {
     if (asks_for_help(argc, argv))
         return print_help(stdout);
-    struct cli c = {.arena = arena_new(16 * 1024)};
+    struct cli c = {.arena = arena_new(16 * 1024), .lines = 100};
     unsigned given = 0;
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
         c.verb = "version";

@@ -21,6 +21,8 @@ struct cli {
     const char *word;   /* the verb's own argument */
     enum cli_format format;
     bool json, strict, offline, online, plan, watch, mdoc, metrics;
+    unsigned lines; /* logs -n */
+    bool follow;    /* logs -f */
 };
 
 /* The whole command line; returns the exit status. */
@@ -33,5 +35,8 @@ const char *cli_socket_path(
 
 /* cli_status.c */
 void cli_print_status(const json_t *status, bool colour, FILE *to);
+
+/* cli_logs.c */
+int cli_logs(struct cli *c, bool colour);
 
 #endif

@@ -15,6 +15,7 @@
  *   master_diff.c     what a reload changed, in words
  *   master_admin.c    verbs of the admin socket; status
  *   master_metrics.c  what workers tell monitoring of the master
+ *   master_logs.c     the verb logs
  *   master_files.c    folders, lock, access log
  */
 #ifndef HG_MASTER_H
@@ -315,6 +316,10 @@ void access_target_watch(void);
 /* argv and environment of a child of ours */
 const char *role_spawn(struct arena *a, const char *role, const char *cwd, int *peer_fd,
                        pid_t *pid);
+
+/* master_logs.c */
+void verb_logs(struct admin_conn *c, json_t *request);
+void logs_conn_closed(const struct admin_conn *c);
 
 /* master_admin.c */
 const char *master_admin_open(struct arena *a);

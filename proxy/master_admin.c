@@ -319,6 +319,7 @@ static const struct {
 } verbs[] = {{"status", verb_status},
              {"reload", verb_reload},
              {"restart", verb_restart},
+             {"logs", verb_logs},
              {"stop", verb_stop}};
 
 static void on_request(void *ctx, struct admin_conn *c, const char *verb, json_t *request)
@@ -337,6 +338,7 @@ static void on_request(void *ctx, struct admin_conn *c, const char *verb, json_t
 static void on_closed(void *ctx, struct admin_conn *c)
 {
     (void)ctx;
+    logs_conn_closed(c);
     LIST_EACH_SAFE (&asked, it) {
         struct reload_asked *r = container_of(it, struct reload_asked, link);
         if (r->conn != c)
