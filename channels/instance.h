@@ -115,6 +115,8 @@ struct instance {
 
     /* restarts */
     unsigned starts, restarts, port_retries;
+    unsigned failures;                              /* in a row, since it was last stable */
+    uint64_t failing_since;                         /* ms: the first of them */
     uint64_t backoff, next_start, ready_at;         /* ms */
     char last_exit[96], last_error[512], says[160]; /* says: its last STATUS= */
 };
@@ -122,6 +124,8 @@ struct instance {
 /* supervise.c */
 void instance_set_url(struct instance *i);   /* an instance of a url service is ready as it is */
 void instance_watch_url(struct instance *i); /* looks at it as the config says now */
+/* Ready for so long that the next failure counts as the first. */
+bool instance_stable(const struct instance *i);
 void instance_event(struct instance *i, enum inst_event ev);
 void instance_ended(struct instance *i); /* its pidfd says so: reaps it */
 void instance_sweep(struct instance *i); /* kills what is left of it; EV_CLEAN when nothing is */

@@ -79,6 +79,10 @@ static json_t *instance_json(const struct instance *i)
         set(o, "says", text(i->says));
     if (i->user.uid != (uid_t)-1)
         set(o, "uid", json_integer((json_int_t)i->user.uid));
+    if (i->failures && !instance_stable(i)) {
+        set(o, "failures", json_integer((json_int_t)i->failures));
+        set(o, "failing_s", json_integer((json_int_t)((now - i->failing_since) / 1000)));
+    }
     if (i->state == INST_BACKOFF && i->next_start > now)
         set(o, "next_start_ms", json_integer((json_int_t)(i->next_start - now)));
     int64_t rss = i->proc.pid > 0 ? rss_of(i->proc.pid) : -1;

@@ -22,6 +22,7 @@
 #define SWEEP_MS      20
 #define GIVE_UP_MS    10000 /* a process that SIGKILL does not end hangs in the kernel */
 #define PORT_RETRIES  8
+#define CRASH_LOOP    4 /* failures in a row; a power of two, as are those that are logged */
 
 static const char *const state_names[] = {
     [INST_BACKOFF] = "waiting for its next start",
@@ -142,13 +143,36 @@ static void poll_health(struct instance *i)
 
 /* ---- actions: what the table names ---- */
 
+bool instance_stable(const struct instance *i)
+{
+    return i->ready_at && loop_now_ms() - i->ready_at >= MAX((uint64_t)STABLE_MS, i->backoff);
+}
+
+/* The first of these is a failure like others; what goes on is said as what it is, ever more
+ * rarely.
+ */
+static void count_failure(struct instance *i, bool stable)
+{
+    if (!i->failures || stable) {
+        i->failures = 0;
+        i->failing_since = loop_now_ms();
+    }
+    i->failures++;
+    if (i->failures < CRASH_LOOP || (i->failures & (i->failures - 1)) != 0)
+        return;
+    log_event(LOG_ERROR, "crash loop: the service fails again and again", "service", "%s",
+              i->svc->name, "instance", "%" PRIu64, i->id, "failures", "%u", i->failures, "seconds",
+              "%" PRIu64, (loop_now_ms() - i->failing_since) / 1000, "last", "%s", i->last_error,
+              NULL);
+}
+
 static void enter_backoff(struct instance *i)
 {
     const struct conf_service *def = i->svc->def;
     uint64_t least = def && def->restart_min ? def->restart_min : 1;
     uint64_t most = def ? MAX(def->restart_max, least) : least;
-    bool stable =
-        i->ready_at && loop_now_ms() - i->ready_at >= MAX((uint64_t)STABLE_MS, i->backoff);
+    bool stable = instance_stable(i);
+    count_failure(i, stable);
     i->backoff = i->backoff && !stable ? MIN(i->backoff * 2, most) : least;
     i->ready_at = 0;
     i->next_start = loop_now_ms() + i->backoff;

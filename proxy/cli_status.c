@@ -269,6 +269,13 @@ static void troubles(FILE *f, const json_t *in)
         fputs("  ", f);
         next_start(f, in);
     }
+    if (number_of(in, "failures") > 1) {
+        char for_long[32], text[96];
+        snprintf(text, sizeof(text), "  CRASH LOOP: failed %lld times in %s,",
+                 number_of(in, "failures"),
+                 span(number_of(in, "failing_s"), for_long, sizeof(for_long)));
+        paint(f, RED, text);
+    }
     if (restarts)
         fprintf(f, "  %lld %s", restarts, restarts == 1 ? "restart" : "restarts");
     if (*error || *ended) {
