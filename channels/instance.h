@@ -25,7 +25,7 @@ struct supervisor {
     const char *state, *runtime;
     struct conf *conf; /* of the last apply; one reference */
     struct list services;
-    struct list names; /* what names in `url` stand for: urls.c */
+    struct list names;       /* what names in `url` stand for: urls.c */
     struct list log_readers; /* struct log_reader */
     uint64_t last_id;
     bool stopping, stopped;
@@ -47,7 +47,7 @@ struct service {
     bool holding;                   /* handover: workers were told HOLD, the old one still runs */
     struct deadline hold_limit;
     uint64_t restarts_untold; /* since supervisor_count */
-    struct kept_lines lines; /* what its instances printed last */
+    struct kept_lines lines;  /* what its instances printed last */
 };
 
 enum inst_event {

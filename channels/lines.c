@@ -49,7 +49,8 @@ static int by_seq(const void *a, const void *b)
 }
 
 /* The last ones of each service are enough: those of all together are among them. */
-unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n, const struct line ***out)
+unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n,
+                    const struct line ***out)
 {
     size_t most = 0;
     unsigned got = 0;

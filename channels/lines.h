@@ -33,7 +33,8 @@ struct kept_lines {
 const struct line *lines_add(struct kept_lines *l, const char *service, uint64_t instance,
                              const char *stream, struct str text);
 /* The last `n` of several services, by time; *out is malloc'ed, its lines borrowed. */
-unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n, const struct line ***out);
+unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n,
+                    const struct line ***out);
 void lines_fini(struct kept_lines *l);
 
 #endif

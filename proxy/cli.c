@@ -43,9 +43,9 @@ static const struct option {
     {"--offline", OPT_OFFLINE, false}, {"--online", OPT_ONLINE, false},
     {"--format", OPT_FORMAT, true},    {"--plan", OPT_PLAN, false},
     {"--watch", OPT_WATCH, false},     {"--mdoc", OPT_MDOC, false},
-    {"--metrics", OPT_METRICS, false},
-    {"--follow", OPT_FOLLOW, false},   {"-f", OPT_FOLLOW, false},
-    {"--lines", OPT_LINES, true},      {"-n", OPT_LINES, true},
+    {"--metrics", OPT_METRICS, false}, {"--follow", OPT_FOLLOW, false},
+    {"-f", OPT_FOLLOW, false},         {"--lines", OPT_LINES, true},
+    {"-n", OPT_LINES, true},
 };
 
 static int usage_error(const char *text, const char *detail)
