@@ -333,9 +333,9 @@ const struct schema_key schema_keys[] = {
       "Service that gRPC goes to.")
     K(G_GRPC, "packages", T_STRING, NAMED, S_NONE, "{}",
       "Services by package: the longest prefix wins.", .names = N_ANY)
-    K(G_GRPC, "web", T_BOOL, ONE, S_LATER, "on",
+    K(G_GRPC, "web", T_BOOL, ONE, 0, "on",
       "Translate gRPC-Web.")
-    K(G_GRPC, "cors", T_STRING, ONE_OR_LIST, S_NONE | S_LATER, "[]",
+    K(G_GRPC, "cors", T_STRING, ONE_OR_LIST, S_NONE, "[]",
       "Origins of other sites that may call; \"*\": any.")
     K(G_GRPC, "max_message", T_SIZE, ONE, 0, "4MiB",
       "Largest message of a request; 0: no limit.")

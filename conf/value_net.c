@@ -189,6 +189,8 @@ static bool label_ok(struct str label)
 
 static bool check_host_form(struct str t, struct value_error *e)
 {
+    if (!t.n)
+        return wrong(e, "E035", "such as www.example.org", "a host name is missing");
     for (size_t i = 0; i < t.n; i++)
         if ((unsigned char)t.p[i] >= 0x80)
             return wrong(e, "E035", "write the ASCII form, which begins with xn--",

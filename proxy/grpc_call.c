@@ -6,6 +6,7 @@
 
 #include "proxy/client.h"
 #include "proxy/exchange.h"
+#include "proxy/grpc_web.h"
 
 static const char err_deadline[] = "the call's deadline is over";
 static const char err_timeout_field[] = "grpc-timeout is no timeout";
@@ -112,6 +113,7 @@ static enum grpc_status status_of(unsigned http_status, const char *err)
         {grpc_err_flags, GRPC_INTERNAL},
         {err_deadline, GRPC_DEADLINE_EXCEEDED},
         {err_cut_request, GRPC_INVALID_ARGUMENT},
+        {grpc_web_err_base64, GRPC_INVALID_ARGUMENT},
         {err_no_status, GRPC_UNKNOWN},
         {exchange_err_response_timeout, GRPC_DEADLINE_EXCEEDED},
         {exchange_err_cancelled, GRPC_CANCELLED},
@@ -185,6 +187,7 @@ static void foreign_answer(struct req *r, struct str type)
                         STR_ARG(str_sub(type, 0, 100)))
             : arena_fmt(r->arena, "the backend answered with HTTP status %u", http_status);
     status_head(r, grpc_status_of_http(http_status), why);
+    r->grpc->foreign = true;
 }
 
 static void on_answer_head(struct filter_use *u, bool *end)
@@ -214,6 +217,10 @@ static const char *on_answer_body(struct filter_use *u, struct piece *p)
 {
     struct req *r = u->req;
     struct grpc_call *c = r->grpc;
+    if (c->foreign) { /* whatever comes of it, the call is over */
+        *p = (struct piece){.end = true};
+        return NULL;
+    }
     const char *err = follow(&c->out, p);
     if (err || !p->end)
         return err;
@@ -262,19 +269,24 @@ bool step_grpc(struct req *r)
     struct grpc_type t = grpc_type_parse(type->value);
     if (t.form == GRPC_NONE || !r->site->grpc.on)
         return true;
-    if (t.form != GRPC_PLAIN) {
-        req_fail(r, 415, "a media type that begins like gRPC's and is none that is served");
+    bool web = t.form == GRPC_WEB || t.form == GRPC_WEB_TEXT;
+    if (web && !r->site->grpc.web)
+        return true;
+    if (t.form == GRPC_LOOKALIKE) {
+        req_fail(r, 415, "a media type that begins like gRPC's and is none");
         return false;
     }
-    if (str_starts(str_of(r->codec->name), STR("HTTP/1"))) {
+    if (!web && str_starts(str_of(r->codec->name), STR("HTTP/1"))) {
         req_fail(r, 505, "gRPC needs HTTP/2");
         return false;
     }
-    r->kind = REQ_GRPC;
+    r->kind = web ? REQ_GRPC_WEB : REQ_GRPC;
     r->grpc = arena_znew(r->arena, struct grpc_call);
     r->grpc->req = r;
     r->grpc->type = t;
     r->grpc->status = GRPC_STATUS_NONE;
+    if (web)
+        filter_add(r, &grpc_web_filter);
     filter_add(r, &grpc_call_filter);
     return !req_over(r);
 }

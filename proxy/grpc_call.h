@@ -18,6 +18,7 @@ struct grpc_call {
     struct grpc_type type; /* of the request, as the client sent it */
     struct grpc_frames in, out;
     enum grpc_status status; /* GRPC_STATUS_NONE until it is known */
+    bool foreign;            /* what answers is no gRPC server: its body is not passed on */
     struct deadline deadline;
 };
 

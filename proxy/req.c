@@ -1,8 +1,8 @@
 /*
  * req.c - a request's whole way, in named steps: the file to read first.
  *
- *   req_begin:   step_target → step_authority → step_site → step_https → step_grpc → step_route →
- *                step_limits → step_filters → step_handler
+ *   req_begin:   step_target → step_authority → step_site → step_https → step_preflight →
+ *                step_grpc → step_route → step_limits → step_filters → step_handler
  *   body in:     req_body, req_body_end → filters → handler
  *   answer out:  req_answer, req_send, req_send_trailers → step_fields → filters → codec
  *   the end:     codec → req_close → access log
@@ -21,6 +21,7 @@
 #include "proxy/field_rules.h"
 #include "proxy/filter.h"
 #include "proxy/grpc_call.h"
+#include "proxy/grpc_web.h"
 #include "proxy/metrics.h"
 #include "proxy/redirect.h"
 #include "proxy/uri.h"
@@ -237,8 +238,8 @@ void req_begin(struct req *r)
             step_internal(r);
         return;
     }
-    if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) && step_grpc(r) &&
-        step_route(r, &m) && step_limits(r) && step_filters(r))
+    if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) &&
+        step_preflight(r) && step_grpc(r) && step_route(r, &m) && step_limits(r) && step_filters(r))
         step_handler(r);
 }
 
