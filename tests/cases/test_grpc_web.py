@@ -189,7 +189,8 @@ def test_messages_pass_as_they_come(t, s, row):
                 return len(frames(body)) == i + 1 if body else False
             c.until(have)
             said.set()
-        got, trailers = parts(pieces(bytes(c.answer(stream).body)) if row.type == TEXT else stream.body)
+        body = bytes(c.answer(stream).body)
+        got, trailers = parts(pieces(body) if row.type == TEXT else body)
     assert [len(m) for m in got] == list(range(30)) and trailers == {"grpc-status": "0", "x-end": "1"}
 
 
