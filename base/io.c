@@ -25,7 +25,9 @@
 #define OUT_MAX ((size_t)1024 * 1024)
 
 static BIO_METHOD *bio_method;
-static struct slab *read_slab; /* where plaintext is read to; replaced when somebody kept it */
+/* Where plaintext is read to; replaced when somebody kept it. Small reads do not pin large slabs.
+ */
+static struct slab *read_slab, *read_slab_small;
 
 /* Ciphertext of the wake-up that is being worked on; the BIO's reading end. */
 static char cipher_buf[CIPHER_READ];
@@ -65,6 +67,13 @@ static long bio_ctrl(BIO *b, int cmd, long num, void *ptr)
     return cmd == BIO_CTRL_FLUSH ? 1 : 0;
 }
 
+static struct slab *read_slab_new(size_t cap)
+{
+    struct slab *s = slab_new(cap);
+    s->used = s->cap; /* nobody appends to it */
+    return s;
+}
+
 void io_setup(void)
 {
     if (bio_method)
@@ -74,20 +83,21 @@ void io_setup(void)
     BIO_meth_set_read_ex(bio_method, bio_read);
     BIO_meth_set_write_ex(bio_method, bio_write);
     BIO_meth_set_ctrl(bio_method, bio_ctrl);
-    read_slab = slab_new(SLAB_LARGE);
-    read_slab->used = read_slab->cap; /* nobody appends to it */
+    read_slab = read_slab_new(SLAB_LARGE);
+    read_slab_small = read_slab_new(SLAB_SMALL);
 }
 
 /* ---- reading ---- */
 
-static struct slab *read_buffer(void)
+static struct slab *read_buffer(size_t max)
 {
-    if (read_slab->refs > 1) {
-        slab_unref(read_slab);
-        read_slab = slab_new(SLAB_LARGE);
-        read_slab->used = read_slab->cap;
+    struct slab **s = max && max <= SLAB_SMALL ? &read_slab_small : &read_slab;
+    if ((*s)->refs > 1) {
+        size_t cap = (*s)->cap;
+        slab_unref(*s);
+        *s = read_slab_new(cap);
     }
-    return read_slab;
+    return *s;
 }
 
 static void read_stop(struct io *io)
@@ -134,6 +144,16 @@ static size_t read_some(struct io *io, void *p, size_t max)
     return 0;
 }
 
+/* Plain: one read into a buffer of the process. */
+static void plain_read(struct io *io)
+{
+    struct slab *s = read_buffer(io->read_max);
+    size_t max = io->read_max ? MIN(io->read_max, s->cap) : s->cap;
+    size_t n = read_some(io, s->data, max);
+    if (n)
+        io->ops->on_read(io, (struct slice){s, s->data, n});
+}
+
 static const char *tls_error(void)
 {
     unsigned long code = ERR_peek_last_error();
@@ -175,7 +195,7 @@ static bool tls_handshake(struct io *io)
 /* Everything that the ciphertext of this wake-up holds, in one slab. */
 static void tls_read(struct io *io)
 {
-    struct slab *s = read_buffer();
+    struct slab *s = read_buffer(0);
     size_t n = 0;
     for (;;) {
         int got = SSL_read(io->ssl, s->data + n, (int)(s->cap - n));
@@ -222,10 +242,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         return;
     }
     if (!io->ssl) {
-        struct slab *s = read_buffer();
-        size_t n = read_some(io, s->data, s->cap);
-        if (n)
-            io->ops->on_read(io, (struct slice){s, s->data, n});
+        plain_read(io);
         return;
     }
     size_t n = read_some(io, cipher_buf, sizeof(cipher_buf));
@@ -239,7 +256,7 @@ void io_read_rest(struct io *io)
     /* cipher_of: it is our reading that failed, there is no more sense to be had from it. */
     if (io->state != IO_OPEN || io->paused || io->eof_seen || cipher_of == io)
         return;
-    struct slab *s = io->ssl ? NULL : read_buffer();
+    struct slab *s = io->ssl ? NULL : read_buffer(0);
     ssize_t n = recv(io->fd, s ? (char *)s->data : cipher_buf, s ? s->cap : sizeof(cipher_buf), 0);
     if (n <= 0)
         return;

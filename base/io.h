@@ -39,6 +39,7 @@ struct io {
     int fd;
     enum io_state state;
     unsigned paused; /* bits of enum io_pause */
+    size_t read_max; /* bytes that one on_read may bring; 0: IO_READ_MAX. Plain sockets */
     bool reading;    /* the READ event is added */
     bool writing;    /* the WRITE event is added */
     bool drain_wanted;

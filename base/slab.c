@@ -109,6 +109,7 @@ static void sliceq_append(struct sliceq *q, struct slice s)
         sliceq_grow(q);
     q->ring[(q->head + q->count++) & (q->cap - 1)] = s;
     q->bytes += s.n;
+    budget_hold(q->budget, s.n);
 }
 
 void sliceq_push(struct sliceq *q, struct slice s)
@@ -138,6 +139,7 @@ void sliceq_copy(struct sliceq *q, const void *p, size_t n)
         s->used += (uint32_t)some;
         last->n += some;
         q->bytes += some;
+        budget_hold(q->budget, some);
         from += some, n -= some;
     }
 }
@@ -162,6 +164,7 @@ void sliceq_consume(struct sliceq *q, size_t n)
 {
     ASSERT(n <= q->bytes);
     q->bytes -= n;
+    budget_release(q->budget, n);
     while (n) {
         struct slice *s = &q->ring[q->head];
         if (n < s->n) {
@@ -182,6 +185,7 @@ void sliceq_fini(struct sliceq *q)
 {
     for (uint32_t i = 0; i < q->count; i++)
         slice_drop(&q->ring[(q->head + i) & (q->cap - 1)]);
+    budget_release(q->budget, q->bytes);
     free(q->ring);
-    *q = (struct sliceq){0};
+    *q = (struct sliceq){.budget = q->budget};
 }

@@ -8,6 +8,7 @@
 #define HG_SLAB_H
 
 #include "base/base.h"
+#include "base/budget.h"
 
 #include <sys/uio.h>
 
@@ -54,6 +55,7 @@ struct sliceq {
     struct slice *ring;
     uint32_t head, count, cap;
     size_t bytes;
+    struct budget *budget; /* of the client for whom it is kept; set while empty; NULL: nobody's */
 };
 void sliceq_push(struct sliceq *q, struct slice s); /* keeps it */
 void sliceq_copy(struct sliceq *q, const void *p,

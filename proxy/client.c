@@ -42,6 +42,7 @@ static void client_free(void *p)
 {
     struct client *c = p;
     c->protocol->fini(c);
+    budget_fini(&c->budget);
     free(c);
 }
 
@@ -73,6 +74,7 @@ void client_linger(struct client *c)
     state_set(c, CLIENT_LINGER);
     io_shutdown(&c->io);
     io_resume(&c->io, IO_PAUSE_PEER);
+    io_resume(&c->io, IO_PAUSE_BUDGET);
 }
 
 /* ---- deadlines ---- */
@@ -123,6 +125,18 @@ static void on_deadline(struct deadline *d)
 void client_watch(struct client *c)
 {
     deadline_set(&c->deadline, CHECK_MS, on_deadline);
+}
+
+static void on_room(struct budget *b)
+{
+    struct client *c = container_of(b, struct client, budget);
+    if (c->state == CLIENT_OPEN)
+        c->protocol->room(c);
+}
+
+void client_wait_room(struct client *c)
+{
+    budget_wait(&c->budget, on_room);
 }
 
 static void open_protocol(struct client *c, const struct protocol *p)
@@ -232,6 +246,7 @@ void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kin
     stats_inc(connections);
     row_add(&row->accepted, 1);
     row_add(&row->connections, 1);
+    c->io.out.budget = &c->budget;
     io_init(&c->io, fd, &client_io);
     if (kind == LISTENER_HTTPS) {
         c->snap = snapshot_ref(snapshot_current());

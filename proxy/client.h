@@ -35,6 +35,7 @@ struct protocol {
     /* ms until the state's time is up: 0 = now, with *why; UINT64_MAX = nothing waits. */
     uint64_t (*time_left)(const struct client *, const char **why);
     void (*timeout)(struct client *, const char *why); /* time_left was 0 */
+    void (*room)(struct client *); /* there is memory for it again: client_wait_room */
     void (*fini)(struct client *);
 };
 
@@ -42,6 +43,7 @@ struct h2;
 
 struct client {
     struct list link; /* of the worker's clients */
+    struct budget budget;
     struct io io;
     struct tls_conn tls;
     struct snapshot *snap; /* counted, during the handshake only */
@@ -65,6 +67,8 @@ void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kin
 void client_close(struct client *c);
 /* Sends what is queued, then FIN, and throws away what still comes, for a bounded time. */
 void client_linger(struct client *c);
+/* Nothing is left of the budget: protocol->room once there is. */
+void client_wait_room(struct client *c);
 /* The codec left idleness: shorter deadlines hold from now on. */
 void client_watch(struct client *c);
 unsigned client_count(void);

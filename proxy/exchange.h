@@ -84,6 +84,8 @@ struct exchange {
     struct arena *arena;               /* of the request */
     enum http_method method;
     struct exchange_timeouts timeouts;
+    struct budget *budget; /* of the client that it is made for */
+    size_t room;           /* bytes that one on_body should bring at most; 0: as many as come */
 };
 
 /* What an exchange is begun with. */
@@ -96,6 +98,8 @@ struct exchange_start {
     struct exchange_timeouts timeouts;
     const struct exchange_ops *ops;
     void *owner;
+    struct budget *budget; /* what waits here is counted there; it outlives the exchange */
+    size_t room;
 };
 
 /* The protocols' own; none of them calls back from inside. */
@@ -133,7 +137,7 @@ static inline void exchange_want_sent(struct exchange *x)
 {
     x->codec->want_sent(x);
 }
-/* Backpressure: no more on_body until resumed, but for what was read already. */
+/* Backpressure: no more on_body until resumed with x->room, but for what was read already. */
 static inline void exchange_pause(struct exchange *x, bool on)
 {
     x->codec->pause(x, on);

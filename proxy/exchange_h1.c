@@ -45,6 +45,7 @@ struct h1_exchange {
     bool request_chunked;
     bool keep_alive;
     struct slab *head; /* an answer's head that did not come in one piece */
+    size_t head_held;  /* bytes of it that the client's budget knows of */
     size_t scanned;
     size_t interim; /* bytes of 1xx answers */
     struct h1_limits limits;
@@ -96,6 +97,20 @@ static void idle_leave(struct h1_exchange *x)
     stats_dec(backend_idle);
 }
 
+/* An incomplete head waits, or waits no longer. */
+static void head_account(struct h1_exchange *x)
+{
+    budget_recount(x->e.budget, &x->head_held, x->head ? x->head->cap : 0);
+}
+
+/* From now on it is one client's; NULL: nobody's. */
+static void belong(struct h1_exchange *x, struct budget *b, size_t room)
+{
+    ASSERT(!x->head_held && !io_queued(&x->io));
+    x->e.budget = x->io.out.budget = b;
+    x->e.room = x->io.read_max = room;
+}
+
 static void exchange_close(struct h1_exchange *x)
 {
     if (x->state == EX_CLOSED)
@@ -112,6 +127,7 @@ static void exchange_close(struct h1_exchange *x)
     deadline_cancel(&x->deadline);
     slab_unref(x->head);
     x->head = NULL;
+    head_account(x);
     stats_dec(backend_connections);
     if (busy)
         backend_request_over(x->e.instance);
@@ -215,6 +231,7 @@ struct exchange *exchange_h1_start(const struct exchange_start *s)
     x->e.arena = s->arena;
     x->e.method = s->method;
     x->e.timeouts = s->timeouts;
+    belong(x, s->budget, s->room);
     x->request_done = x->request_chunked = false;
     x->scanned = x->interim = 0;
     /* Backends are ours, but their answers are bounded all the same. */
@@ -235,6 +252,7 @@ static void release(struct h1_exchange *x)
         return;
     }
     state_set(x, EX_IDLE);
+    belong(x, NULL, 0);
     x->e.arena = NULL;
     list_push(&i->idle, &x->link);
     i->n_idle++;
@@ -346,6 +364,7 @@ static void h1_pause(struct exchange *e, bool on)
         io_pause(&x->io, IO_PAUSE_PEER);
         return;
     }
+    x->io.read_max = x->e.room;
     x->listening_since = loop_now_ms();
     io_resume(&x->io, IO_PAUSE_PEER);
 }
@@ -564,12 +583,14 @@ static void on_head_bytes(struct h1_exchange *x, struct slice s)
         h1_rebase(&h, p, copy);
         struct slab *held = x->head;
         x->head = NULL;
+        head_account(x);
         head_complete(x, &h, s);
         slab_unref(held);
         return;
     }
     if (x->state == EX_HEAD)
         head_keep(x, s);
+    head_account(x);
 }
 
 /* ---- what the socket says ---- */

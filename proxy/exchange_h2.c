@@ -7,9 +7,8 @@
 
 #include <stdlib.h>
 
-#define WINDOW_MAX     (1024 * 1024)
-#define BODIES_CEILING (64u << 20) /* of body memory in the process: above it no window grows */
-#define PIECES         16          /* slices handed on together */
+#define WINDOW_MAX (1024 * 1024)
+#define PIECES     16 /* slices handed on together */
 
 static const struct exchange_codec h2_codec;
 
@@ -94,8 +93,11 @@ static bool tell_body(struct h2_call *x)
 {
     struct slice v[PIECES];
     unsigned n = 0;
-    while (n < PIECES && x->in.bytes) {
+    size_t room = x->e.room ? x->e.room : SIZE_MAX;
+    while (n < PIECES && x->in.bytes && room) {
         struct slice first = sliceq_first(&x->in);
+        first.n = MIN(first.n, room);
+        room -= first.n;
         v[n++] = slice_keep(first);
         x->taken += first.n;
         sliceq_consume(&x->in, first.n);
@@ -243,7 +245,7 @@ static void on_resume(struct h2_call *x)
         x->held -= gone;
         /* A consumer that keeps up gets a larger window, as long as there is room for it. */
         if (!x->in.bytes && x->window < WINDOW_MAX && x->taken > x->window &&
-            slab_total() < BODIES_CEILING) {
+            budget_spare(x->e.budget) >= x->window) {
             x->window *= 2;
             nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, x->id,
                                                   (int32_t)x->window);
@@ -307,7 +309,10 @@ struct exchange *exchange_h2_start(const struct exchange_start *s)
                              .instance = backend_ref(i),
                              .arena = s->arena,
                              .method = s->method,
-                             .timeouts = s->timeouts};
+                             .timeouts = s->timeouts,
+                             .budget = s->budget,
+                             .room = s->room};
+    x->in.budget = x->out.budget = s->budget;
     x->conn = c;
     x->window = H2_CALL_WINDOW;
     x->since = x->listening_since = loop_now_ms();

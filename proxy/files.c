@@ -105,20 +105,24 @@ static void add_validators(struct req *r, const struct files_entry *e)
     fields_add_token(r->arena, f, FIELD_last_modified, arena_str(r->arena, e->last_modified));
 }
 
-/* The next piece; from the entry's content in one go, from a descriptor 64 KiB at a time. */
+/* The next piece, as much as the client takes now; from a descriptor at most 64 KiB of it. */
 static void send_piece(struct req *r)
 {
     struct files *f = r->handler_state;
     struct files_entry *e = f->entry;
     struct slice piece;
     struct slab *own = NULL;
+    const size_t room = req_room(r, true);
+    const size_t some = (size_t)MIN((uint64_t)MIN(room, SLAB_LARGE), f->end - f->at);
+    if (!some)
+        return; /* proceed comes again */
     if (e->content) {
-        piece = (struct slice){e->content, e->content->data + f->at, (size_t)(f->end - f->at)};
+        piece = (struct slice){e->content, e->content->data + f->at, some};
     } else {
-        own = slab_new(SLAB_LARGE);
+        own = slab_new(some <= SLAB_SMALL ? SLAB_SMALL : SLAB_LARGE);
         ssize_t n;
         do {
-            n = pread(e->fd, own->data, MIN((uint64_t)SLAB_LARGE, f->end - f->at), (off_t)f->at);
+            n = pread(e->fd, own->data, some, (off_t)f->at);
         } while (n < 0 && errno == EINTR);
         if (n <= 0) {
             /* Content-Length is promised already: the client must see that bytes are missing. */

@@ -33,7 +33,15 @@ static void state_set(struct h1 *h, enum h1_state to)
 
 static void h1_open(struct client *c)
 {
+    c->h1.in.budget = &c->budget;
     state_set(&c->h1, H1_IDLE);
+}
+
+/* An incomplete head waits, or waits no longer. */
+static void head_account(struct client *c)
+{
+    struct h1 *h = &c->h1;
+    budget_recount(&c->budget, &h->head_held, h->head ? h->head->cap : 0);
 }
 
 static void h1_fini(struct client *c)
@@ -41,6 +49,7 @@ static void h1_fini(struct client *c)
     sliceq_fini(&c->h1.in);
     slab_unref(c->h1.head);
     c->h1.head = NULL;
+    head_account(c);
 }
 
 static bool h1_idle(const struct client *c)
@@ -162,7 +171,11 @@ static size_t step_idle(struct client *c, const struct slice *s)
     if (!h->head) {
         /* The usual case: the whole head came at once and is parsed where it was read. */
         size_t took = head_parse(c, (char *)(uintptr_t)s->p, s->n);
-        return took ? took : head_collect(h, s);
+        if (took)
+            return took;
+        size_t kept = head_collect(h, s);
+        head_account(c);
+        return kept;
     }
     size_t before = h->head->used;
     size_t added = head_collect(h, s);
@@ -175,6 +188,7 @@ static size_t step_idle(struct client *c, const struct slice *s)
         added = took > before ? MIN(took - before, added) : 0;
     }
     slab_unref(head);
+    head_account(c);
     return added;
 }
 
@@ -312,6 +326,16 @@ static void pump(struct client *c, struct slice *fresh)
         io_pause(&c->io, IO_PAUSE_PEER);
     else
         io_resume(&c->io, IO_PAUSE_PEER);
+    /* Each read brings up to IO_READ_MAX: none while the client holds more than it may. */
+    if (!budget_room(&c->budget)) {
+        io_pause(&c->io, IO_PAUSE_BUDGET);
+        client_wait_room(c);
+    }
+}
+
+static void h1_room(struct client *c)
+{
+    io_resume(&c->io, IO_PAUSE_BUDGET);
 }
 
 static void h1_read(struct client *c, struct slice data)
@@ -561,7 +585,7 @@ static uint64_t request_time_left(const struct client *c, const char **why)
     const struct req *r = h->req;
     const struct conf_timeouts *t = r->route ? &r->route->timeouts : &r->snap->conf->timeouts;
     uint64_t left = UINT64_MAX;
-    if (!h->body_done && r->body_wanted) {
+    if (!h->body_done && r->body_wanted && !(c->io.paused & IO_PAUSE_BUDGET)) {
         *why = "the request body stopped coming";
         left = loop_time_left(MAX(c->io.last_in, h->body_since), t->body_gap);
     }
@@ -655,5 +679,6 @@ const struct protocol h1_protocol = {
     .drain = h1_drain,
     .time_left = h1_time_left,
     .timeout = h1_timeout,
+    .room = h1_room,
     .fini = h1_fini,
 };

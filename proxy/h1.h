@@ -21,6 +21,7 @@ struct h1 {
     struct req *req;
     struct sliceq in;    /* read, but not taken yet: bounded by IO_READ_MAX */
     struct slab *head;   /* a head that did not come in one piece */
+    size_t head_held;    /* bytes of it that the budget knows of */
     size_t scanned;      /* of it, by h1_parse_request */
     uint64_t head_since; /* ms: its first byte came; 0: none yet */
     uint64_t idle_since; /* ms */

@@ -1,28 +1,21 @@
 /*
  * h2.c - the HTTP/2 codec towards clients, its receiving half: the session, streams, request heads
- * and bodies, and the connection's life. Answers are in h2_answer.c.
+ * and frames, and the connection's life. Bodies are in h2_body.c, answers in h2_answer.c.
  */
 #include "proxy/h2.h"
 
 #include <stdlib.h>
 
+#include "base/stats.h"
 #include "proxy/h1_fields.h"
 
-#define WINDOW_STREAM (64 * 1024) /* at first; grows while the consumer keeps up */
-/* A quarter of the connection's: an upload that stalls does not stop all the others. */
-#define WINDOW_STREAM_MAX (256 * 1024)
-#define WINDOW_CONNECTION (1024 * 1024)
-/* Of body memory in the process: above it no window grows and no stream is opened. */
-#define BODIES_CEILING (64u << 20)
-#define LEAVE_MS       1000 /* between the two GOAWAYs: longer than a round trip */
+#define LEAVE_MS 1000 /* between the two GOAWAYs: longer than a round trip */
 /*
  * A client whose streams may be silent is asked whether it lives when nothing came for that long,
  * and is gone when it does not answer.
  */
 #define PING_AFTER_MS (30 * 1000)
 #define PING_WAIT_MS  (20 * 1000)
-/* Of an unread request body, before the client is told to stop. */
-#define DISCARD_MAX (1024 * 1024)
 /* A head this many times over the limit ends the connection. */
 #define HEAD_FACTOR 4
 
@@ -42,7 +35,8 @@ static struct h2_stream *stream_new(struct h2 *h, int32_t id)
     ASSERT(s);
     s->h2 = h;
     s->id = id;
-    s->window = WINDOW_STREAM;
+    s->window = H2_WINDOW_STREAM;
+    s->in.budget = s->out.budget = &h->client->budget;
     s->last_in = s->last_out = loop_now_ms();
     s->req = req_new(h->client, &h2_codec, s);
     list_append(&h->streams, &s->link);
@@ -63,7 +57,8 @@ static void stream_end(struct h2_stream *s)
     req_close(s->req);
     s->req = NULL;
     sliceq_fini(&s->in);
-    sliceq_fini(&s->out);
+    h2_out_drop(s);
+    h->stalled -= s->held;
     list_remove(&s->link);
     list_remove(&s->proceed);
     h->n_streams--;
@@ -141,9 +136,12 @@ static void plain_field(struct h2_stream *s, struct fields *to, struct str name,
         cookie_crumb(s, value);
         return;
     }
-    fields_add(r->arena, to, arena_str(r->arena, name), arena_str(r->arena, value));
+    value = arena_str(r->arena, value);
+    if (t == FIELD_OTHER)
+        fields_add(r->arena, to, arena_str(r->arena, name), value);
+    else
+        fields_add_token(r->arena, to, t, value);
     struct field *f = &to->v[to->n - 1];
-    f->token = (uint16_t)t;
     if (t == FIELD_content_length || t == FIELD_te || t == FIELD_expect)
         f->flags |= FIELD_HOP;
 }
@@ -192,13 +190,15 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST ||
         h->broken)
         return 0;
-    if (slab_total() > BODIES_CEILING) { /* the client may safely send it again (RFC 9113 8.7) */
+    if (!budget_room(&h->client->budget)) { /* it may safely be sent again (RFC 9113 8.7) */
+        stats_inc(streams_refused);
         nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                                   NGHTTP2_REFUSED_STREAM);
         return 0;
     }
     struct h2_stream *s = stream_new(h, frame->hd.stream_id);
     nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, s);
+    h2_account(h);
     client_watch(h->client);
     return 0;
 }
@@ -281,77 +281,7 @@ static void head_complete(struct h2_stream *s, bool end)
     req_refuse(r, s->refuse, s->refuse_why);
 }
 
-/* ---- bodies ---- */
-
-/* The client may send again what was taken: the window follows the consumer. */
-static void give_window(struct h2_stream *s, size_t n)
-{
-    struct h2 *h = s->h2;
-    s->held -= n;
-    /* A consumer that keeps up gets a larger window, as long as there is room for it. */
-    if (!s->in.bytes && s->window < WINDOW_STREAM_MAX && s->req->body_in > s->window &&
-        slab_total() < BODIES_CEILING) {
-        s->window *= 2;
-        nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, s->id,
-                                              (int32_t)s->window);
-    }
-    nghttp2_session_consume(h->session, s->id, n);
-    h2_want_send(h);
-}
-
-static void body_end(struct h2_stream *s)
-{
-    if (s->in_end && !s->in.bytes && !req_over(s->req) && !s->req->body_ended)
-        req_body_end(s->req, s->trailers.n ? &s->trailers : NULL);
-}
-
-/* Hands on what was held back, as long as it is wanted. */
-static void body_pump(struct h2_stream *s)
-{
-    while (s->in.bytes && s->req->body_wanted && !req_over(s->req)) {
-        struct slice piece = sliceq_first(&s->in);
-        slab_ref(piece.slab);
-        req_body(s->req, piece);
-        slab_unref(piece.slab);
-        if (s->in.bytes)
-            sliceq_consume(&s->in, piece.n);
-    }
-    if (s->held > s->in.bytes && (s->req->body_wanted || req_over(s->req)))
-        give_window(s, s->held - s->in.bytes);
-    body_end(s);
-}
-
-/*
- * The rest of a body whose answer is complete: a little is read on, since some clients take a reset
- * for a failure of the whole request; then the client is told to stop (RFC 9113 8.1).
- */
-static void discard(struct h2_stream *s, uint64_t n)
-{
-    uint64_t before = s->discarded;
-    s->discarded += n;
-    if (before <= DISCARD_MAX && s->discarded > DISCARD_MAX)
-        nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
-}
-
-static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
-                         size_t n, void *user)
-{
-    struct h2 *h = user;
-    struct h2_stream *s = stream_of(session, id);
-    (void)flags;
-    if (!s || req_over(s->req)) { /* nobody wants it, but the connection's window goes on */
-        nghttp2_session_consume(session, id, n);
-        h2_want_send(h);
-        if (s)
-            discard(s, n);
-        return 0;
-    }
-    s->held += n;
-    s->last_in = loop_now_ms();
-    sliceq_push(&s->in, (struct slice){h->reading, data, n});
-    body_pump(s);
-    return 0;
-}
+/* ---- frames ---- */
 
 static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
@@ -366,7 +296,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
             req_fail(s->req, s->refuse, s->refuse_why);
         else if (s && end) {
             s->in_end = true;
-            body_pump(s);
+            h2_body_pump(s);
         }
         break;
     case NGHTTP2_DATA:
@@ -374,15 +304,22 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
             guard(h, H2_COST_empty);
         if (s && end) {
             s->in_end = true;
-            body_pump(s);
+            h2_body_pump(s);
         }
         break;
     case NGHTTP2_RST_STREAM:
         guard(h, H2_COST_reset);
         break;
     case NGHTTP2_SETTINGS:
+        h2_window_came(h, 0);
+        guard(h, H2_COST_control);
+        break;
     case NGHTTP2_PING:
         guard(h, H2_COST_control);
+        break;
+    case NGHTTP2_WINDOW_UPDATE:
+        if (s)
+            h2_window_came(h, frame->hd.stream_id);
         break;
     default:
         break;
@@ -457,8 +394,6 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     nghttp2_session_set_stream_user_data(session, id, NULL);
     if (code == NGHTTP2_NO_ERROR && req_over(s->req) && !s->refuse)
         h2_guard_earn(&h->guard);
-    if (s->held) /* what the stream still held counts in the connection's window */
-        nghttp2_session_consume_connection(session, s->held);
     req_gone(s->req, "the client gave the stream up");
     stream_end(s);
     return 0;
@@ -486,12 +421,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     if (!s || !end || s->in_end)
         return 0;
     bool long_rest = s->req->body_length != REQ_LENGTH_UNKNOWN &&
-                     s->req->body_length > s->req->body_in + DISCARD_MAX;
+                     s->req->body_length > s->req->body_in + H2_DISCARD_MAX;
     if (s->held) { /* what it held back is thrown away: the client may send on */
         sliceq_fini(&s->in);
-        give_window(s, s->held);
+        h2_give_window(s, s->held);
     }
-    discard(s, long_rest ? DISCARD_MAX + 1 : 0);
+    h2_discard(s, long_rest ? H2_DISCARD_MAX + 1 : 0);
     return 0;
 }
 
@@ -520,7 +455,7 @@ static void setup(void)
     nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
     nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame_recv);
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, h2_on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_send);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
@@ -542,17 +477,19 @@ static void h2_open(struct client *c)
     h->frame_left = NGHTTP2_CLIENT_MAGIC_LEN;
     list_init(&h->streams);
     list_init(&h->proceed);
-    ASSERT(nghttp2_session_server_new2(&h->session, callbacks, h, options) == 0);
+    list_init(&h->shut);
+    h2_windows_init(h);
+    h->allocator = h2_memory(&h->memory);
+    ASSERT(nghttp2_session_server_new3(&h->session, callbacks, h, options, &h->allocator) == 0);
     nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
          l->streams ? (uint32_t)MIN(l->streams, 100000u) : 128},
-        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, WINDOW_STREAM},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_WINDOW_STREAM},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
          l->header ? (uint32_t)MIN(l->header, UINT32_MAX) : UINT32_MAX},
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}, /* RFC 9218 instead */
     };
     nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings));
-    nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0, WINDOW_CONNECTION);
     h2_want_send(h);
 }
 
@@ -638,6 +575,8 @@ static void h2_fini(struct client *c)
     if (!c->h2)
         return;
     nghttp2_session_del(c->h2->session);
+    h2_account(c->h2);
+    budget_promise(&c->budget, 0);
     free(c->h2);
     c->h2 = NULL;
 }
@@ -687,11 +626,12 @@ static uint64_t stream_time_left(const struct h2_stream *s, const char **why)
     /* Body that is wanted, or the rest of one whose answer is out already. */
     if (req_may_be_silent(r) && !req_over(r))
         return UINT64_MAX;
-    if (!s->in_end && (req_over(r) || (r->body_wanted && !s->held))) {
+    bool may_send = !s->held && !s->h2->owed;
+    if (!s->in_end && (req_over(r) || (r->body_wanted && may_send))) {
         *why = "the request body stopped coming";
         left = loop_time_left(MAX(s->last_in, s->last_out), t->body_gap);
     }
-    if (s->out.bytes) {
+    if (s->out.bytes || s->shut) {
         uint64_t out_left = loop_time_left(s->last_out, t->write_gap);
         if (out_left < left)
             *why = "the client stopped reading";
@@ -769,10 +709,9 @@ static void h2_timeout(struct client *c, const char *why)
 
 /* ---- the codec ---- */
 
-void h2_want_body(struct req *r, bool on)
+static void h2_room(struct client *c)
 {
-    if (on)
-        body_pump(r->stream);
+    h2_want_send(c->h2);
 }
 
 const struct protocol h2_protocol = {
@@ -786,5 +725,6 @@ const struct protocol h2_protocol = {
     .drain = h2_drain,
     .time_left = h2_time_left,
     .timeout = h2_timeout,
+    .room = h2_room,
     .fini = h2_fini,
 };

@@ -9,6 +9,7 @@
 
 #include "proxy/client.h"
 #include "proxy/h2_guard.h"
+#include "proxy/h2_memory.h"
 
 enum h2_state {
     H2_OPEN,
@@ -20,10 +21,18 @@ enum h2_state {
 struct h2 {
     struct client *client;
     nghttp2_session *session;
+    nghttp2_mem allocator;
     enum h2_state state;
     struct list streams;
     unsigned n_streams;
     struct list proceed; /* streams whose last send is out */
+    struct list shut;    /* those of them that the client gives no window */
+    size_t out_bytes;    /* in the out of all streams, where their windows have room for it */
+    size_t memory;       /* nghttp2's, and what of it the budget knows of */
+    size_t counted;
+    size_t window;  /* of the connection */
+    size_t owed;    /* bytes that came and for which the connection got no window yet */
+    size_t stalled; /* in all streams' held */
     struct turn_task send;
     struct slab *reading; /* where the bytes that nghttp2 looks at lie */
     struct h2_guard guard;
@@ -42,7 +51,7 @@ struct h2 {
 
 struct h2_stream {
     struct list link;
-    struct list proceed; /* of h2.proceed */
+    struct list proceed; /* of h2.proceed or h2.shut */
     struct h2 *h2;
     int32_t id;
     struct req *req;
@@ -60,7 +69,7 @@ struct h2_stream {
     /* its body */
     struct sliceq in;   /* came, but the handler does not take it now: bounded by the window */
     bool in_end;        /* END_STREAM came */
-    size_t held;        /* bytes that the client gets no window for yet */
+    size_t held;        /* bytes that the stream gets no window for yet */
     uint64_t discarded; /* of a body whose answer is complete */
     size_t window;      /* of the stream */
     uint64_t last_in, last_out; /* ms of the last progress */
@@ -68,6 +77,8 @@ struct h2_stream {
     /* the answer */
     unsigned urgency;  /* RFC 9218: 0 first */
     struct sliceq out; /* the handler's present send */
+    bool out_fits; /* the stream's window has room for it: only the connection's may be missing */
+    bool shut;     /* it could go on, but the client gives no window */
     bool out_end;
     const struct fields *out_trailers;
 };
@@ -75,9 +86,26 @@ struct h2_stream {
 extern const struct codec h2_codec;
 extern const struct protocol h2_protocol;
 
-/* h2_answer.c, the sending half, and h2.c for each other. */
+#define H2_WINDOW_STREAM (64 * 1024) /* at first; grows while the consumer keeps up */
+/* Of an unread request body, before the client is told to stop. */
+#define H2_DISCARD_MAX (1024 * 1024)
+
+/* ---- h2_body.c ---- */
+void h2_windows_init(struct h2 *h);
 void h2_want_body(struct req *r, bool on);
+int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data, size_t n,
+               void *user);
+void h2_body_pump(struct h2_stream *s); /* hands on what was held back, as long as it is wanted */
+void h2_discard(struct h2_stream *s, uint64_t n);
+void h2_give_window(struct h2_stream *s, size_t n); /* n bytes of it were taken */
+void h2_return_window(struct h2 *h);                /* the connection's, as far as there is room */
+
+void h2_account(struct h2 *h); /* the budget learns what nghttp2 has taken and given back */
+
+/* ---- h2_answer.c, the sending half, and h2.c for each other ---- */
 void h2_drained(struct client *c);
+void h2_out_drop(struct h2_stream *s);         /* its send is given up */
+void h2_window_came(struct h2 *h, int32_t id); /* 0: for all streams */
 /* Ends the connection with this turn's writes: GOAWAY with the error code, then close. */
 void h2_break(struct h2 *h, uint32_t code, const char *why);
 void h2_want_send(struct h2 *h);

@@ -9,12 +9,21 @@
  */
 #define WINDOWS_A_FRAME 8
 #define QUEUE_HIGH      (64 * 1024) /* bytes for the socket above which no more frames are made */
+/* Bytes in all streams' sends above which no handler goes on: the client's reading makes room. */
+#define OUT_HIGH (64 * 1024)
+/* Handlers whose bytes come later share this; each may bring at least so much, or where memory is
+ * short so little. */
+#define OUT_SHARED (128 * 1024)
+#define OUT_LEAST  (4 * 1024)
+#define OUT_SCANT  1024
 
 static void h2_send(struct h2 *h)
 {
     struct client *c = h->client;
     if (c->state != CLIENT_OPEN || h->state == H2_OVER)
         return;
+    if (h->owed)
+        h2_return_window(h);
     while (io_queued(&c->io) < QUEUE_HIGH) {
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(h->session, &p);
@@ -22,6 +31,7 @@ static void h2_send(struct h2 *h)
             break;
         io_write(&c->io, p, (size_t)n);
     }
+    h2_account(h);
     if (h->broken ||
         (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session))) {
         if (h->broken)
@@ -29,7 +39,8 @@ static void h2_send(struct h2 *h)
         client_linger(c);
         return;
     }
-    if (nghttp2_session_want_write(h->session) || !list_empty(&h->proceed))
+    bool go_on = !list_empty(&h->proceed) && h->out_bytes < OUT_HIGH;
+    if (nghttp2_session_want_write(h->session) || go_on)
         io_want_drain(&c->io);
 }
 
@@ -71,9 +82,63 @@ void h2_drained(struct client *c)
     while (!list_empty(&now) && c->state == CLIENT_OPEN) {
         struct h2_stream *s = container_of(now.next, struct h2_stream, proceed);
         list_remove(&s->proceed);
-        req_proceed(s->req);
+        if (h->out_bytes < OUT_HIGH)
+            req_proceed(s->req);
+        else
+            list_append(&h->proceed, &s->proceed);
     }
     h2_want_send(h);
+}
+
+/* ---- how much a handler may send ---- */
+
+void h2_window_came(struct h2 *h, int32_t id)
+{
+    LIST_EACH_SAFE (&h->shut, l) {
+        struct h2_stream *s = container_of(l, struct h2_stream, proceed);
+        if (id && s->id != id)
+            continue;
+        s->shut = false;
+        list_remove(l);
+        list_append(&h->proceed, l);
+    }
+    h2_want_send(h);
+}
+
+static size_t share_of(const struct h2 *h)
+{
+    const struct budget *b = &h->client->budget;
+    if (budget_of_right(b))
+        return MAX(OUT_SHARED / MAX(h->n_streams, 1u), OUT_LEAST);
+    return budget_room(b) ? OUT_LEAST : OUT_SCANT;
+}
+
+/*
+ * Never more than the stream's window: what is there only waits for the connection's, and a client
+ * that opens that one moves all of it. So whatever some streams wait for, the others go on.
+ */
+static size_t codec_room(struct req *r, bool at_once)
+{
+    struct h2_stream *s = r->stream;
+    struct h2 *h = s->h2;
+    int32_t window = nghttp2_session_get_stream_remote_window_size(h->session, s->id);
+    if (window > 0 && h->out_bytes < OUT_HIGH)
+        return MIN((size_t)window, at_once ? IO_READ_MAX : MIN(share_of(h), IO_READ_MAX));
+    s->shut = window <= 0;
+    if (s->shut)
+        s->last_out = loop_now_ms(); /* the wait for the client begins now */
+    list_remove(&s->proceed);
+    list_append(s->shut ? &h->shut : &h->proceed, &s->proceed);
+    return 0;
+}
+
+void h2_out_drop(struct h2_stream *s)
+{
+    if (s->out_fits)
+        s->h2->out_bytes -= s->out.bytes;
+    sliceq_fini(&s->out);
+    s->shut = false;
+    list_remove(&s->proceed);
 }
 
 /* ---- DATA frames ---- */
@@ -128,6 +193,8 @@ int h2_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *
         piece.n = MIN(piece.n, length);
         io_write_slice(io, piece);
         sliceq_consume(&s->out, piece.n);
+        if (s->out_fits)
+            h->out_bytes -= piece.n;
         length -= piece.n;
     }
     if (!s->out.bytes && !s->out_end && !list_linked(&s->proceed))
@@ -190,13 +257,27 @@ static void codec_head(struct req *r, bool end)
     h2_want_send(h);
 }
 
+/* What came along with a backend's head may not fit: it waits without being in others' way. */
+static void out_count(struct h2_stream *s, size_t before)
+{
+    struct h2 *h = s->h2;
+    if (!before) {
+        int32_t window = nghttp2_session_get_stream_remote_window_size(h->session, s->id);
+        s->out_fits = window > 0 && s->out.bytes <= (size_t)window;
+    }
+    if (s->out_fits)
+        h->out_bytes += s->out.bytes - before;
+}
+
 static void codec_data(struct req *r, const struct slice *v, unsigned n, bool end)
 {
     struct h2_stream *s = r->stream;
     if (!s->out.bytes)
         s->last_out = loop_now_ms(); /* the wait for the client begins now */
+    size_t before = s->out.bytes;
     for (unsigned i = 0; i < n; i++)
         sliceq_push(&s->out, v[i]);
+    out_count(s, before);
     s->out_end = end;
     nghttp2_session_resume_data(s->h2->session, s->id);
     h2_want_send(s->h2);
@@ -224,7 +305,7 @@ static void codec_reset(struct req *r, const char *err)
 {
     struct h2_stream *s = r->stream;
     (void)err;
-    sliceq_fini(&s->out);
+    h2_out_drop(s);
     s->out_end = false;
     nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_INTERNAL_ERROR);
     h2_want_send(s->h2);
@@ -237,5 +318,6 @@ const struct codec h2_codec = {
     .trailers = codec_trailers,
     .info = codec_info,
     .want_body = h2_want_body,
+    .room = codec_room,
     .reset = codec_reset,
 };

@@ -4,15 +4,19 @@
  * Connections are exchange.h's, instances and waiting backend.h's.
  */
 #include "base/stats.h"
+#include "proxy/client.h"
 #include "proxy/exchange.h"
 #include "proxy/field_rules.h"
 #include "proxy/req.h"
 
-#define QUEUE_HIGH \
-    (64 * 1024) /* request body waiting for the backend before the client is paused */
+/* Request body waiting for the backend before the client is paused. */
+#define QUEUE_HIGH (16 * 1024)
+/* What an answer's head may bring along of its body, which nobody asked for yet. */
+#define FIRST_READ       SLAB_SMALL
+#define FIRST_READ_SCANT 4096 /* where the client's memory is short */
 
-#define HELD_MAX     (64 * 1024) /* of a body, to be sent again */
-#define REFUSALS_MAX 3
+#define HELD_MAX         (64 * 1024) /* of a body, to be sent again */
+#define REFUSALS_MAX     3
 
 enum proxy_state {
     PROXY_WAITING,  /* for a ready instance */
@@ -119,7 +123,7 @@ static struct str path_of(const struct req *r)
 static void write_held(struct proxy *p)
 {
     struct sliceq again = p->held;
-    p->held = (struct sliceq){0};
+    p->held = (struct sliceq){.budget = again.budget};
     while (again.bytes) {
         struct slice piece = sliceq_first(&again);
         exchange_write_body(p->x, piece);
@@ -217,7 +221,9 @@ static void start_exchange(struct proxy *p, struct backend_instance *i)
         .method = r->method,
         .timeouts = {.connect_ms = t->connect, .response_ms = t->response, .gap_ms = t->body_gap},
         .ops = &ops,
-        .owner = p};
+        .owner = p,
+        .budget = &r->client->budget,
+        .room = budget_of_right(&r->client->budget) ? FIRST_READ : FIRST_READ_SCANT};
     if (req_may_be_silent(r))
         start.timeouts.gap_ms = 0;
     p->state = PROXY_SENDING;
@@ -254,6 +260,7 @@ static void on_start(struct req *r)
 {
     struct proxy *p = arena_znew(r->arena, struct proxy);
     p->req = r;
+    p->held.budget = &r->client->budget;
     p->waiter.on_instance = on_instance;
     p->wait_until = loop_now_ms() + r->route->service->wait_ready;
     r->handler_state = p;
@@ -396,10 +403,15 @@ static void on_answer_end(struct exchange *x, const struct fields *trailers)
 static void on_proceed(struct req *r)
 {
     struct proxy *p = r->handler_state;
-    if (p->x && p->ending)
+    if (p->x && p->ending) {
         stream_end(p);
-    else if (p->x)
-        exchange_pause(p->x, false);
+        return;
+    }
+    size_t room = p->x ? req_room(r, false) : 0;
+    if (!room)
+        return;
+    p->x->room = room;
+    exchange_pause(p->x, false);
 }
 
 /*

@@ -53,6 +53,12 @@ static uint64_t id_next(void)
     return x ^ (x >> 31);
 }
 
+/* The arena has grown: the client's budget learns of it. */
+static void account(struct req *r)
+{
+    budget_recount(&r->client->budget, &r->counted, arena_used(r->arena));
+}
+
 /* Questions about headgate itself are none of its sites' requests: not logged, not counted. */
 static bool internal(const struct req *r)
 {
@@ -73,6 +79,7 @@ struct req *req_new(struct client *c, const struct codec *codec, void *stream)
     r->started_us = now_us();
     r->answer.length = REQ_LENGTH_UNKNOWN;
     r->scheme = c->kind == LISTENER_HTTPS ? STR("https") : STR("http");
+    account(r);
     if (!internal(r)) {
         stats_inc(requests_total);
         stats_inc(requests);
@@ -231,6 +238,7 @@ void req_begin(struct req *r)
 {
     struct route_match m = {0};
     r->state = REQ_BEGUN;
+    account(r);
     if (r->body_length == 0)
         r->body_ended = true;
     if (internal(r)) {
@@ -330,6 +338,7 @@ static void step_fields(struct req *r)
 static void head_out(struct req *r, bool end)
 {
     r->state = end ? REQ_DONE : REQ_ANSWERING;
+    account(r);
     count_answer(r);
     r->codec->head(r, end);
 }
@@ -395,6 +404,14 @@ void req_send(struct req *r, const struct slice *v, unsigned n, bool end)
 void req_send_trailers(struct req *r, const struct fields *t)
 {
     send_filtered(r, (struct piece){.end = true, .trailers = t});
+}
+
+size_t req_room(struct req *r, bool at_once)
+{
+    size_t n = r->codec->room ? r->codec->room(r, at_once) : IO_READ_MAX;
+    if (!n)
+        r->send_pending = true;
+    return n;
 }
 
 void req_proceed(struct req *r)
@@ -531,5 +548,6 @@ void req_close(struct req *r)
         metrics_count(r);
         stats_dec(requests);
     }
+    budget_recount(&r->client->budget, &r->counted, 0);
     loop_free_later(r, req_free);
 }

@@ -34,6 +34,8 @@ struct codec {
     void (*trailers)(struct req *, const struct fields *t);                  /* ends the answer */
     void (*info)(struct req *, unsigned status);                             /* 100 */
     void (*want_body)(struct req *, bool on);
+    /* See req_room; NULL: always IO_READ_MAX. */
+    size_t (*room)(struct req *, bool at_once);
     void (*reset)(struct req *,
                   const char *err); /* the client must see a failure, never a clean end */
 };
@@ -104,6 +106,7 @@ struct req {
     } answer;
     uint64_t body_out;   /* answer body bytes so far */
     bool send_pending;   /* between a send and its proceed */
+    size_t counted;      /* bytes of the arena that the client's budget knows of */
     const char *error;   /* for the access log; NULL: fine */
     struct str instance; /* which backend instance answered, for the access log */
     uint64_t started_us; /* CLOCK_MONOTONIC */
@@ -130,6 +133,12 @@ void req_close(struct req *r);
 void req_answer(struct req *r, bool end);
 void req_send(struct req *r, const struct slice *v, unsigned n, bool end);
 void req_send_trailers(struct req *r, const struct fields *t);
+/*
+ * How many body bytes the client takes now: more than that would only wait in memory. 0: none, and
+ * proceed comes when it does. `at_once`: they are sent from inside this call's caller; else they
+ * come whenever they come, so that those of other requests may come first.
+ */
+size_t req_room(struct req *r, bool at_once);
 /* A whole answer with a body in memory. */
 void req_answer_text(struct req *r, unsigned status, struct str type, struct str body);
 /*

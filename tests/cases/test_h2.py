@@ -566,6 +566,7 @@ def test_connection_lost(t):
         if how == "goaway":
             c.send(goaway_frame())
         c.reset() if how == "reset" else c.close()
+        wait_for("headgate to let go", lambda: not s.gate.status()["counters"]["requests"])
         s.backend.gate.set()
         wait_for("the backend connections' end", lambda: s.backend.open == 0)
         s.backend.gate.clear()
