@@ -360,16 +360,19 @@ def test_small_beside_big(t):
 
 @case()
 def test_fair_shares(t):
-    """Four big answers at once advance together."""
+    """Four big answers at once advance together, from the moment when all of them came to something."""
     s = Site(t)
-    s.big_file(50 * MIB)
-    for path in (f"/bytes/{20 * MIB}", "/static/big"):
-        with h2(s.gate, settings=[(INITIAL_WINDOW, 4 * MIB)], window=64 * MIB) as c:
+    s.big_file(100 * MIB)
+    for path in (f"/bytes/{100 * MIB}", "/static/big"):
+        with h2(s.gate, settings=[(INITIAL_WINDOW, 4 * MIB)], window=400 * MIB) as c:
             xs = [c.request(path=path) for _ in range(4)]
             for x in xs:
                 x.sink = lambda piece: None
-            c.until(lambda: any(x.size > 10 * MIB for x in xs))
-            assert min(x.size for x in xs) > 2 * MIB, [x.size for x in xs]
+            c.until(lambda: all(x.size for x in xs))
+            before = [x.size for x in xs]
+            c.until(lambda: any(x.size > n + 10 * MIB for x, n in zip(xs, before)))
+            grown = [x.size - n for x, n in zip(xs, before)]
+            assert min(grown) > MIB, grown
 
 
 @case()
