@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "channels/confine.h"
 #include "channels/record.h"
 #include "conf/value.h"
 
@@ -164,6 +165,7 @@ static struct instance *instance_of(struct found *f, uint64_t id, const struct r
     i->drain = r->drain;
     i->restarts = (unsigned)r->restarts;
     i->starts = 1;
+    confine_adopt(i, r->cgroup);
     return i;
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "channels/confine.h"
 #include "channels/record.h"
 
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -172,6 +173,7 @@ static void on_pid(void *ctx, pid_t pid)
     struct instance *i = ctx;
     i->leader = pid;
     i->leader_started = proc_started(pid);
+    confine_start(i, pid);
     record_save(i, INST_STARTING);
 }
 
@@ -285,6 +287,7 @@ void instance_release(struct instance *i)
     instance_unwatch(i);
     if (!i->url)
         record_drop(i);
+    confine_end(i);
     keep_socket(i, -1);
     i->leader = 0;
     if (i->socket)

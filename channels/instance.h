@@ -23,7 +23,9 @@ struct supervisor {
     struct supervisor_ops ops;
     void *ctx;
     const char *state, *runtime;
-    struct conf *conf; /* of the last apply; one reference */
+    const char *cgroup;    /* where instances get groups of their own, or NULL: */
+    const char *no_cgroup; /* why not */
+    struct conf *conf;     /* of the last apply; one reference */
     struct list services;
     struct list names;       /* what names in `url` stand for: urls.c */
     struct list log_readers; /* struct log_reader */
@@ -47,6 +49,7 @@ struct service {
     bool holding;                   /* handover: workers were told HOLD, the old one still runs */
     struct deadline hold_limit;
     uint64_t restarts_untold; /* since supervisor_count */
+    unsigned unlimited_told;  /* gen + 1 of which the log says that `memory` is no limit; 0: none */
     struct kept_lines lines;  /* what its instances printed last */
 };
 
@@ -88,7 +91,10 @@ struct instance {
     uint64_t leader_started; /* proc_started of it */
     bool adopted;            /* another master started it: it is no child of ours */
     struct service_user user;
-    bool killed; /* SIGKILL was sent */
+    bool killed;           /* SIGKILL was sent */
+    const char *cgroup;    /* its own, in run, or NULL */
+    uint64_t memory;       /* bytes that it may use, where that is seen to; 0: all there is */
+    const char *unlimited; /* why `memory` of its definition is not, or NULL */
     int wait_status;
     struct output out[2];
     struct conf_addr addr;   /* text NUL-terminated */

@@ -3,7 +3,8 @@
  * left both (setsid, double fork). The master is their subreaper, so they come back to it as its
  * own children; /proc then tells whose they were. Only descendants of this process are ever killed,
  * and what an adopted instance left: that is told by its session and group, while their number is
- * still theirs, and by the marks in the environment.
+ * still theirs, and by the marks in the environment. All this only where the instance has no
+ * cgroup, which knows better (confine.c).
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -14,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "channels/instance.h"
+#include "channels/confine.h"
 
 struct seen {
     pid_t pid, parent, group, session;
@@ -203,6 +204,9 @@ unsigned orphans_kill(const struct instance *i, bool by_uid)
 {
     struct seen_list l = {0};
     unsigned found = 0;
+    bool left;
+    if (confine_kill(i, &left))
+        return left;
     if (i->leader <= 1 || !seen_all(&l))
         return 0;
     seen_spread(&l, i, by_uid);

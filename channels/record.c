@@ -38,10 +38,10 @@ static const struct field {
     {                                                      \
 #name, FIELD_NUMBER, offsetof(struct record, name) \
     }
-    TEXT(boot),    TEXT(service),    TEXT(digest),    TEXT(address),       TEXT(asked),
-    TEXT(socket),  NUMBER(pid),      NUMBER(started), NUMBER(state),       NUMBER(uid),
-    NUMBER(gid),   NUMBER(own_user), NUMBER(port),    NUMBER(stop_signal), NUMBER(stop_timeout),
-    NUMBER(drain), NUMBER(restarts),
+    TEXT(boot),           TEXT(service), TEXT(digest),     TEXT(address),   TEXT(asked),
+    TEXT(socket),         TEXT(cgroup),  NUMBER(pid),      NUMBER(started), NUMBER(state),
+    NUMBER(uid),          NUMBER(gid),   NUMBER(own_user), NUMBER(port),    NUMBER(stop_signal),
+    NUMBER(stop_timeout), NUMBER(drain), NUMBER(restarts),
 #undef TEXT
 #undef NUMBER
 };
@@ -157,6 +157,7 @@ void record_save(struct instance *i, enum inst_state state)
                              .address = i->addr.text,
                              .asked = i->asked.text,
                              .socket = str_of(i->socket),
+                             .cgroup = str_of(i->cgroup),
                              .pid = (uint64_t)i->leader,
                              .started = i->leader_started,
                              .state = state,

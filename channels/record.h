@@ -21,7 +21,7 @@
 #include "channels/instance.h"
 
 struct record {
-    struct str boot, service, digest, address, asked, socket;
+    struct str boot, service, digest, address, asked, socket, cgroup;
     uint64_t pid, started; /* started: proc_started */
     uint64_t state;        /* enum inst_state */
     uint64_t uid, gid, own_user, port;

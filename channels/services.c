@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
 #include "base/log.h"
 #include "channels/instance.h"
 
@@ -284,6 +285,7 @@ void supervisor_reconcile(struct turn_task *t)
     }
     if (s->stopping && !any && !s->stopped) {
         s->stopped = true;
+        cgroup_disallow_memory();
         if (s->ops.on_all_stopped)
             s->ops.on_all_stopped(s->ctx); /* the last thing: it may free s */
     }
@@ -301,6 +303,7 @@ struct supervisor *supervisor_new(const struct supervisor_ops *ops, void *ctx, c
     s->ctx = ctx;
     s->state = arena_strz(a, str_of(state));
     s->runtime = arena_strz(a, str_of(runtime));
+    s->no_cgroup = cgroup_find_base(a, &s->cgroup);
     list_init(&s->services);
     list_init(&s->names);
     logs_start(s);

@@ -75,6 +75,10 @@ static json_t *instance_json(const struct instance *i)
     set(o, "restarts", json_integer((json_int_t)i->restarts));
     set(o, "last_exit", text(i->last_exit));
     set(o, "last_error", text(i->last_error));
+    if (i->memory)
+        set(o, "memory_max", json_integer((json_int_t)i->memory));
+    if (i->unlimited)
+        set(o, "warning", json_sprintf("memory is not limited: %s", i->unlimited));
     if (i->says[0])
         set(o, "says", text(i->says));
     if (i->user.uid != (uid_t)-1)

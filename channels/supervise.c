@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "channels/confine.h"
 #include "channels/record.h"
 
 #define POLL_FIRST_MS 20
@@ -356,6 +357,7 @@ static void act_exit(struct instance *i)
                  "ended; how is not known, since it was adopted");
     else
         proc_status_text(i->wait_status, i->last_exit, sizeof(i->last_exit));
+    confine_explain_end(i);
     if (!asked)
         remember_error(i, "%s%s%s%s%s", i->last_exit, starting ? " before it was ready" : "",
                        starting && !i->adopted && i->wait_status == 0

@@ -386,8 +386,9 @@ const struct schema_key schema_keys[] = {
       "Host field sent: client, backend, or a name.")
     K(G_SERVICE, "backend_tls", T_MAP, ONE, 0, NULL,
       "TLS to backends with https://; chain and name are always checked.", .map = G_BACKEND_TLS)
-    K(G_SERVICE, "memory", T_SIZE, ONE, S_RUN | S_LATER, "0",
-      "Memory that an instance may use; needs a delegated cgroup, as the shipped units have it.")
+    K(G_SERVICE, "memory", T_SIZE, ONE, S_RUN, "0",
+      "Memory that an instance may use, all its processes together, before the kernel kills it; needs a "
+      "delegated cgroup, as the shipped units have it; else status says that there is no limit.")
     K(G_SERVICE, "open_files", T_COUNT, ONE, S_RUN, "0",
       "Descriptors that a process of it may open; 0: as many as headgate may.",
       .values = "0-1073741816")

@@ -303,6 +303,10 @@ static void instance(FILE *f, const char *service, bool url, const json_t *in)
     if (*text_of(in, "says"))
         fprintf(f, "  says: %s", text_of(in, "says"));
     troubles(f, in);
+    if (*text_of(in, "warning")) {
+        fputs("  ", f);
+        paint(f, YELLOW, text_of(in, "warning"));
+    }
     fputc('\n', f);
 }
 

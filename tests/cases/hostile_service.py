@@ -106,6 +106,28 @@ def grandchildren():
     sleep()
 
 
+def hides():
+    """A child with a session of its own, no parent, and an environment that names nobody."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(1000)", "hidden"], {})
+        os._exit(0)
+    os.wait()
+    serve()
+    sleep()
+
+
+def eats():
+    """Takes memory without end when the file is there."""
+    serve()
+    while not os.path.exists(file):
+        time.sleep(0.01)
+    eaten = []
+    while True:
+        eaten.append(b"x" * (1 << 20))
+
+
 def ignores():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     serve()
@@ -137,4 +159,4 @@ def fills():
 
 
 {"daemonise": daemonise, "garbage": garbage, "prints": prints, "dies": dies, "exit0": lambda: sys.exit(0), "new-group": new_group,
- "grandchildren": grandchildren, "ignores": ignores, "closes": closes, "slow": slow, "fills": fills, "never": sleep}[mode]()
+ "grandchildren": grandchildren, "ignores": ignores, "closes": closes, "slow": slow, "fills": fills, "hides": hides, "eats": eats, "never": sleep}[mode]()

@@ -179,6 +179,8 @@ static void dump_service(struct out *o, const struct conf_service *s)
     for (unsigned i = 0; i < s->n_ports; i++)
         out_fmt(o, "    port " STR_FMT " %u%s\n", STR_ARG(s->ports[i].name), s->ports[i].number,
                 i == s->ready_port ? " (asked)" : "");
+    if (s->memory)
+        out_fmt(o, "    memory %llu\n", (unsigned long long)s->memory);
     if (s->instances > 1 || s->balance || s->open_files || s->exclusive)
         out_fmt(o, "    instances %u balance %d open_files %u%s%s\n", s->instances, s->balance,
                 s->open_files, s->exclusive ? " exclusive" : "", s->handover ? " handover" : "");
