@@ -215,10 +215,6 @@ void load_url(struct load *l, const struct scope *sc, const struct node *map,
         unsigned id = diags_add(l->d, "E068", url->at,
                                 "some of the service's backends speak TLS, some do not");
         diags_hint(l->d, id, "all https://, or none; make two services");
-    } else if (n_tls && s->protocol != CONF_HTTP1) {
-        unsigned id = diags_add(l->d, "E004", url->at,
-                                "HTTP/2 to https:// backends is not available in this version");
-        diags_hint(l->d, id, "write protocol: http1");
     } else if (n_tls) {
         load_backend_tls(l, sc, map, s, url->at);
     }

@@ -97,7 +97,6 @@ static const char *show(struct backend_tls *t, const struct conf_backend_tls *c)
 
 static const char *configure(struct backend_tls *t, const struct conf_backend_tls *c)
 {
-    static const uint8_t alpn[] = "\x08http/1.1";
     SSL_CTX_set_app_data(t->ctx, t);
     SSL_CTX_set_options(t->ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_mode(t->ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
@@ -106,8 +105,7 @@ static const char *configure(struct backend_tls *t, const struct conf_backend_tl
     SSL_CTX_set_session_cache_mode(t->ctx,
                                    SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
     SSL_CTX_sess_set_new_cb(t->ctx, on_session);
-    if (SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1 ||
-        SSL_CTX_set_alpn_protos(t->ctx, alpn, sizeof(alpn) - 1) != 0)
+    if (SSL_CTX_set_min_proto_version(t->ctx, TLS1_2_VERSION) != 1)
         return "OpenSSL lacks what TLS to backends needs: check openssl.cnf";
     trust(t, c->ca_pem);
     return show(t, c);
@@ -189,8 +187,9 @@ static bool expect_name(SSL *ssl, const char *name)
            SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
-SSL *backend_tls_client(struct backend_tls_peer *p, struct str url_name)
+SSL *backend_tls_client(struct backend_tls_peer *p, struct str url_name, bool h2)
 {
+    static const uint8_t alpn_h1[] = "\x08http/1.1", alpn_h2[] = "\x02h2";
     char name[NAME_MAX_BYTES + 1] = "";
     SSL *ssl = SSL_new(p->tls->ctx);
     if (url_name.n && url_name.n < sizeof(name))
@@ -200,6 +199,9 @@ SSL *backend_tls_client(struct backend_tls_peer *p, struct str url_name)
     ASSERT(ssl && expected[0]);
     bool named = expect_name(ssl, expected);
     ASSERT(named);
+    bool offered = SSL_set_alpn_protos(ssl, h2 ? alpn_h2 : alpn_h1,
+                                       h2 ? sizeof(alpn_h2) - 1 : sizeof(alpn_h1) - 1) == 0;
+    ASSERT(offered);
     SSL_set_app_data(ssl, p);
     SSL_set_connect_state(ssl);
     if (p->session && loop_now_ms() - p->session_ms > SESSION_MAX_MS)
@@ -207,6 +209,14 @@ SSL *backend_tls_client(struct backend_tls_peer *p, struct str url_name)
     if (p->session)
         SSL_set_session(ssl, p->session);
     return ssl;
+}
+
+bool backend_tls_chose_h2(const SSL *ssl)
+{
+    const unsigned char *p;
+    unsigned n;
+    SSL_get0_alpn_selected(ssl, &p, &n);
+    return n == 2 && memcmp(p, "h2", 2) == 0;
 }
 
 const char *backend_tls_error(const SSL *ssl, const char *err)

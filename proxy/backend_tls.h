@@ -30,9 +30,12 @@ void backend_tls_peer_fini(struct backend_tls_peer *p);
 
 /*
  * A client's SSL for base/io.h, under p->tls. `name`: the URL's, a DNS name or an address without
- * brackets; the configured one goes before it. p must outlive the SSL.
+ * brackets; the configured one goes before it. `h2`: HTTP/2 is what ALPN offers, else HTTP/1.1.
+ * p must outlive the SSL.
  */
-SSL *backend_tls_client(struct backend_tls_peer *p, struct str name);
+SSL *backend_tls_client(struct backend_tls_peer *p, struct str name, bool h2);
+/* A backend that was offered HTTP/2 took it (RFC 9113 3.2). */
+bool backend_tls_chose_h2(const SSL *ssl);
 /* What made a handshake fail, in words: `err`, or a constant that says more. */
 const char *backend_tls_error(const SSL *ssl, const char *err);
 

@@ -204,7 +204,7 @@ static struct h1_exchange *exchange_new(struct backend_instance *i, struct backe
     io_connect(&x->io, (const struct sockaddr *)&i->addr, i->addr_len, &exchange_io);
     if (tls) {
         x->tls = backend_tls_ref(tls);
-        io_start_tls(&x->io, backend_tls_client(&i->tls, backend_host(i)));
+        io_start_tls(&x->io, backend_tls_client(&i->tls, backend_host(i), false));
     }
     return x;
 }

@@ -277,7 +277,7 @@ static bool h2_connecting(const struct exchange *e)
 static bool h2_unsent(const struct exchange *e)
 {
     const struct h2_call *x = call_of(e);
-    return !x->head_sent || !x->conn->io.bytes_out;
+    return !x->head_sent || !x->conn->opened;
 }
 
 static void h2_abort(struct exchange *e)
@@ -300,7 +300,7 @@ static const struct exchange_codec h2_codec = {
 struct exchange *exchange_h2_start(const struct exchange_start *s)
 {
     struct backend_instance *i = s->instance;
-    struct h2_conn *c = h2_conn_get(i, s->fresh);
+    struct h2_conn *c = h2_conn_get(i, s->tls, s->fresh);
     struct h2_call *x = calloc(1, sizeof(*x));
     ASSERT(x);
     x->e = (struct exchange){.codec = &h2_codec,

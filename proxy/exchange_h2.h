@@ -32,7 +32,9 @@ struct h2_conn {
     struct io io;
     unsigned refs; /* its own one until it is closed, and one of each call */
     enum h2_conn_state state;
+    bool opened;                       /* it stood once */
     struct backend_instance *instance; /* counted */
+    struct backend_tls *tls;           /* counted; NULL: plain */
     nghttp2_session *session;
     struct list calls;
     unsigned n_calls;
@@ -86,7 +88,7 @@ struct h2_call {
 
 /* exchange_h2_conn.c */
 /* One with room for one more stream; made when there is none, or for `fresh`. */
-struct h2_conn *h2_conn_get(struct backend_instance *i, bool fresh);
+struct h2_conn *h2_conn_get(struct backend_instance *i, struct backend_tls *tls, bool fresh);
 void h2_conn_unref(struct h2_conn *c);
 /* Sends and delivers what there is, at the end of this turn; a closed one still delivers. */
 void h2_conn_want_send(struct h2_conn *c);

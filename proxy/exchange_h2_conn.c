@@ -27,6 +27,7 @@ const char exchange_err_refused[] = "the backend refused the stream";
 static const char err_head[] = "the backend's head is too large";
 static const char err_field[] = "a control byte in a field of the backend's";
 const char exchange_err_ping[] = "the backend does not answer a PING";
+static const char err_no_h2[] = "the backend does not speak HTTP/2 over TLS";
 static const char err_no_stream[] = "no stream could be opened to the backend";
 static const char err_sent_wrong[] = "the backend breaks the rules of HTTP/2";
 const char exchange_err_reset[] = "the backend reset the stream";
@@ -54,6 +55,7 @@ static void conn_free(void *p)
     struct h2_conn *c = p;
     turn_task_cancel(&c->send);
     nghttp2_session_del(c->session);
+    backend_tls_unref(&c->tls);
     backend_unref(&c->instance);
     free(c);
 }
@@ -126,7 +128,7 @@ static void conn_fail(struct h2_conn *c, const char *err)
 {
     if (c->state == H2_CONN_CLOSED)
         return;
-    bool opened = c->state != H2_CONN_CONNECTING;
+    bool opened = c->opened;
     if (!opened)
         backend_connect_failed(c->instance);
     if (!opened || (!c->served && !list_empty(&c->calls)))
@@ -425,6 +427,11 @@ static void on_open(struct io *io)
         conn_fail(c, err_refused);
         return;
     }
+    if (io->ssl && !backend_tls_chose_h2(io->ssl)) {
+        conn_fail(c, err_no_h2);
+        return;
+    }
+    c->opened = true;
     if (c->state == H2_CONN_CONNECTING)
         conn_state_set(c, H2_CONN_OPEN);
     h2_conn_want_send(c);
@@ -458,7 +465,10 @@ static void on_drain(struct io *io)
 static void on_error(struct io *io, const char *err)
 {
     struct h2_conn *c = of(io);
-    if (c->state == H2_CONN_OPEN || c->state == H2_CONN_LEAVING)
+    if (io->ssl && !c->opened) {
+        err = backend_tls_error(io->ssl, err);
+        backend_tls_peer_forget(&c->instance->tls);
+    } else if (c->opened)
         io_read_rest(io); /* what it said before it broke off: a GOAWAY, the end of an answer */
     conn_fail(c, err);
 }
@@ -537,7 +547,7 @@ static void setup(void)
     nghttp2_option_set_max_send_header_block_length(options, 2 * H2_CALL_HEAD_OUT_MAX);
 }
 
-static struct h2_conn *conn_new(struct backend_instance *i)
+static struct h2_conn *conn_new(struct backend_instance *i, struct backend_tls *tls)
 {
     static const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
@@ -560,6 +570,10 @@ static struct h2_conn *conn_new(struct backend_instance *i)
     backend_connect_begun(i);
     stats_inc(backend_connections);
     io_connect(&c->io, (const struct sockaddr *)&i->addr, i->addr_len, &conn_io);
+    if (tls) {
+        c->tls = backend_tls_ref(tls);
+        io_start_tls(&c->io, backend_tls_client(&i->tls, backend_host(i), true));
+    }
     deadline_set(&c->deadline, CHECK_MS, on_deadline);
     return c;
 }
@@ -582,8 +596,9 @@ static struct h2_conn *conn_find(struct backend_instance *i)
     return NULL;
 }
 
-struct h2_conn *h2_conn_get(struct backend_instance *i, bool fresh)
+struct h2_conn *h2_conn_get(struct backend_instance *i, struct backend_tls *tls, bool fresh)
 {
+    backend_use_tls(i, tls); /* those under other settings leave: they are not found any more */
     struct h2_conn *c = fresh ? NULL : conn_find(i);
-    return c ? c : conn_new(i);
+    return c ? c : conn_new(i, tls);
 }

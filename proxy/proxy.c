@@ -200,7 +200,7 @@ static bool choose_tls(const struct proxy *p, const struct backend_instance *i,
     *tls = r->snap->backend_tls[r->route->service->index];
     if (!*tls)
         *tls = i->tls.tls;
-    return *tls != NULL && protocol_of(p) == EXCHANGE_H1;
+    return *tls != NULL;
 }
 
 static void start_exchange(struct proxy *p, struct backend_instance *i)

@@ -113,6 +113,8 @@ class H2Conn:
 
     def run(self):
         try:
+            if self.backend.context:
+                self.sock = self.backend.context.wrap_socket(self.sock, server_side=True)
             assert self.need(len(PREFACE)) == PREFACE, "no preface"
             self.send(settings_frame(self.backend.settings))
             while True:
@@ -191,10 +193,10 @@ def as_text(b):
 
 
 class H2Backend:
-    """Listens on a port of its own. reads: gives window for what it takes."""
+    """Listens on a port of its own. reads: gives window for what it takes. context: speaks TLS."""
 
-    def __init__(self, behave, settings=(), reads=True):
-        self.behave, self.settings, self.reads = behave, settings, reads
+    def __init__(self, behave, settings=(), reads=True, context=None):
+        self.behave, self.settings, self.reads, self.context = behave, settings, reads, context
         self.requests, self.conns, self.troubles, self.lock = [], [], [], threading.Lock()
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.sock.getsockname()[1]
@@ -202,7 +204,7 @@ class H2Backend:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.context else 'http'}://127.0.0.1:{self.port}"
 
     def accept(self):
         while True:
