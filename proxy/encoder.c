@@ -11,7 +11,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#define BR_WINDOW   18 /* log2 */
+#define BR_WINDOW   16 /* log2 */
 #define ZSTD_WINDOW 17
 #define GZIP_WINDOW (15 + 16) /* 32 KiB, in gzip's framing */
 #define GZIP_MEMORY 8

@@ -1,6 +1,6 @@
 /*
  * encoder.h - content codings as streams of bytes: brotli, zstd and gzip behind one small face.
- * Knows no HTTP. An encoder takes 0.3 to 1.5 MiB, so that their number in a process is bounded.
+ * Knows no HTTP. An encoder takes 0.3 to 1.7 MiB, so that their number in a process is bounded.
  */
 #ifndef HG_ENCODER_H
 #define HG_ENCODER_H

@@ -16,6 +16,7 @@
  */
 #define PING_AFTER_MS (30 * 1000)
 #define PING_WAIT_MS  (20 * 1000)
+#define RESETS_KEPT   256
 /* A head this many times over the limit ends the connection. */
 #define HEAD_FACTOR 4
 
@@ -330,7 +331,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
 /* A stream that we ended: what the client sent before it heard of that is still on its way. */
 static bool reset_by_us(const struct h2 *h, int32_t id)
 {
-    for (unsigned i = 0; i < ARRAY_LEN(h->resets); i++)
+    for (unsigned i = 0; h->resets && i < RESETS_KEPT; i++)
         if (h->resets[i] == id)
             return true;
     return false;
@@ -338,7 +339,10 @@ static bool reset_by_us(const struct h2 *h, int32_t id)
 
 static void reset_remember(struct h2 *h, int32_t id)
 {
-    h->resets[h->n_resets++ % ARRAY_LEN(h->resets)] = id;
+    if (!h->resets)
+        h->resets = calloc(RESETS_KEPT, sizeof(*h->resets));
+    ASSERT(h->resets);
+    h->resets[h->n_resets++ % RESETS_KEPT] = id;
 }
 
 /*
@@ -479,8 +483,7 @@ static void h2_open(struct client *c)
     list_init(&h->proceed);
     list_init(&h->shut);
     h2_windows_init(h);
-    h->allocator = h2_memory(&h->memory);
-    ASSERT(nghttp2_session_server_new3(&h->session, callbacks, h, options, &h->allocator) == 0);
+    ASSERT(h2_memory_session(&h->memory, &h->session, callbacks, h, options) == 0);
     nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
          l->streams ? (uint32_t)MIN(l->streams, 100000u) : 128},
@@ -577,6 +580,7 @@ static void h2_fini(struct client *c)
     nghttp2_session_del(c->h2->session);
     h2_account(c->h2);
     budget_promise(&c->budget, 0);
+    free(c->h2->resets);
     free(c->h2);
     c->h2 = NULL;
 }

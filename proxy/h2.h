@@ -21,18 +21,17 @@ enum h2_state {
 struct h2 {
     struct client *client;
     nghttp2_session *session;
-    nghttp2_mem allocator;
+    struct h2_memory memory; /* nghttp2's */
     enum h2_state state;
     struct list streams;
     unsigned n_streams;
     struct list proceed; /* streams whose last send is out */
     struct list shut;    /* those of them that the client gives no window */
     size_t out_bytes;    /* in the out of all streams, where their windows have room for it */
-    size_t memory;       /* nghttp2's, and what of it the budget knows of */
-    size_t counted;
-    size_t window;  /* of the connection */
-    size_t owed;    /* bytes that came and for which the connection got no window yet */
-    size_t stalled; /* in all streams' held */
+    size_t counted;      /* what of `memory` the budget knows of */
+    size_t window;       /* of the connection */
+    size_t owed;         /* bytes that came and for which the connection got no window yet */
+    size_t stalled;      /* in all streams' held */
     struct turn_task send;
     struct slab *reading; /* where the bytes that nghttp2 looks at lie */
     struct h2_guard guard;
@@ -42,9 +41,10 @@ struct h2 {
     uint64_t requests;
     uint8_t frame_head[9]; /* of the frame that comes in, and how much of it came */
     unsigned frame_have;
-    size_t frame_left;   /* bytes of its payload to come */
-    int32_t last_id;     /* highest stream that the client opened */
-    int32_t resets[256]; /* streams that we reset last: frames on them are not the client's fault */
+    size_t frame_left; /* bytes of its payload to come */
+    int32_t last_id;   /* highest stream that the client opened */
+    /* Streams that we reset last: frames on them are not the client's fault. NULL: none yet. */
+    int32_t *resets;
     unsigned n_resets;
     const char *broken; /* why the connection ends after this turn's writes */
 };

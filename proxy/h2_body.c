@@ -128,7 +128,7 @@ int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_
 
 void h2_account(struct h2 *h)
 {
-    budget_recount(&h->client->budget, &h->counted, h->memory);
+    budget_recount(&h->client->budget, &h->counted, h->memory.bytes);
 }
 
 void h2_windows_init(struct h2 *h)

@@ -6,11 +6,11 @@
 
 #include <stdlib.h>
 
-#define STEP 64 /* sizes are multiples of it */
+#define STEP 16 /* sizes are multiples of it */
 #ifdef __SANITIZE_ADDRESS__
 #define CLASSES 0
 #else
-#define CLASSES 16 /* up to 1 KiB; what is larger is rare */
+#define CLASSES 64 /* up to 1 KiB; what is larger is rare */
 #endif
 #define KEEP 128 /* free pieces kept a size */
 
@@ -26,13 +26,22 @@ static struct {
     unsigned count;
 } classes[CLASSES + 1];
 
+/* A frame of the smallest maximum (RFC 9113 6.5.2), its head, and the padding's length. */
+#define FRAME_BUFFER (16384 + 9 + 1)
+static _Alignas(16) char frame_buffer[FRAME_BUFFER];
+
 static size_t rounded(size_t n)
 {
     return n <= (size_t)CLASSES * STEP ? (n + STEP - 1) / STEP * STEP : n;
 }
 
-static void *take(size_t n, void *bytes)
+static void *take(size_t n, void *arg)
 {
+    struct h2_memory *m = arg;
+    if (m->opening && n == FRAME_BUFFER) {
+        m->opening = false;
+        return frame_buffer;
+    }
     size_t size = rounded(n);
     struct block *b;
     if (size <= (size_t)CLASSES * STEP && classes[size / STEP].free) {
@@ -47,17 +56,18 @@ static void *take(size_t n, void *bytes)
         ASSERT(b);
         b->size = size;
     }
-    *(size_t *)bytes += size + sizeof(*b);
+    m->bytes += size + sizeof(*b);
     return b + 1;
 }
 
-static void give(void *p, void *bytes)
+static void give(void *p, void *arg)
 {
-    if (!p)
+    struct h2_memory *m = arg;
+    if (!p || p == frame_buffer)
         return;
     struct block *b = (struct block *)p - 1;
     size_t i = b->size / STEP;
-    *(size_t *)bytes -= b->size + sizeof(*b);
+    m->bytes -= b->size + sizeof(*b);
     if (b->size > (size_t)CLASSES * STEP || classes[i].count >= KEEP) {
         free(b);
         return;
@@ -67,33 +77,43 @@ static void give(void *p, void *bytes)
     classes[i].count++;
 }
 
-static void *take_zeroed(size_t n, size_t size, void *bytes)
+static void *take_zeroed(size_t n, size_t size, void *arg)
 {
     size_t total;
     if (__builtin_mul_overflow(n, size, &total))
         return NULL;
-    void *p = take(total, bytes);
+    void *p = take(total, arg);
     return p ? memset(p, 0, total) : NULL;
 }
 
-static void *again(void *p, size_t n, void *bytes)
+static size_t size_of(const void *p)
 {
-    size_t have = p ? ((struct block *)p - 1)->size : 0;
-    if (p && n <= have)
+    return p == frame_buffer ? FRAME_BUFFER : ((const struct block *)p - 1)->size;
+}
+
+static void *again(void *p, size_t n, void *arg)
+{
+    if (!p)
+        return take(n, arg);
+    size_t have = size_of(p);
+    if (n <= have)
         return p;
-    void *more = take(n, bytes);
-    if (!more || !p)
-        return more;
+    void *more = take(n, arg);
+    if (!more)
+        return NULL;
     memcpy(more, p, have);
-    give(p, bytes);
+    give(p, arg);
     return more;
 }
 
-nghttp2_mem h2_memory(size_t *bytes)
+int h2_memory_session(struct h2_memory *m, nghttp2_session **session,
+                      const nghttp2_session_callbacks *callbacks, void *user,
+                      const nghttp2_option *options)
 {
-    return (nghttp2_mem){.mem_user_data = bytes,
-                         .malloc = take,
-                         .free = give,
-                         .calloc = take_zeroed,
-                         .realloc = again};
+    m->hooks = (nghttp2_mem){
+        .mem_user_data = m, .malloc = take, .free = give, .calloc = take_zeroed, .realloc = again};
+    m->opening = true;
+    int rc = nghttp2_session_server_new3(session, callbacks, user, options, &m->hooks);
+    m->opening = false;
+    return rc;
 }
