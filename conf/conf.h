@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "base/arena.h"
+#include "base/net.h"
 #include "conf/diag.h"
 
 enum conf_listen_kind { CONF_LISTEN_HTTP = 1, CONF_LISTEN_HTTPS = 2, CONF_LISTEN_METRICS = 3 };
@@ -237,6 +238,7 @@ struct conf {
     struct conf_listen *listens;
     unsigned n_listens;
     uint16_t public_http, public_https; /* ports written into redirects */
+    struct net_ranges trusted_proxies;
     struct conf_tls tls;
     struct {
         struct str level;

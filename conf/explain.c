@@ -127,7 +127,9 @@ static const struct entry entries[] = {
      "https: only"},
     {"E034", "a wrong address",
      "Listening addresses are \":443\" (all of the machine's, IPv4 and IPv6), "
-     "\"127.0.0.1:8080\" or \"[::1]:8080\". Names are not looked up.",
+     "\"127.0.0.1:8080\" or \"[::1]:8080\". Names are not looked up. A network is an address and "
+     "the length of its prefix, such as 10.0.0.0/8 or 2001:db8::/32; without a length it is the "
+     "address alone. unix stands for whoever comes by a Unix socket.",
      "listen: { http: localhost:80 }",
      "listen: { http: \"127.0.0.1:80\" }"},
     {"E035", "a wrong host name",

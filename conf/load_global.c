@@ -222,6 +222,18 @@ static void load_admin(struct load *l, bool root)
     diags_hint(l->d, id, "make it: groupadd --system " STR_FMT, STR_ARG(group));
 }
 
+/* ---- networks ---- */
+
+static struct net_ranges load_ranges(struct load *l, const char *name)
+{
+    struct str *texts;
+    unsigned n = get_list(l, NULL, l->root, G_ROOT, name, &texts, NULL), kept = 0;
+    struct net_range *v = arena_zarray(l->a, struct net_range, n ? n : 1);
+    for (unsigned i = 0; i < n; i++)
+        kept += net_range_parse(texts[i], &v[kept]); /* `off` is none */
+    return (struct net_ranges){v, kept};
+}
+
 /* ---- limits and timeouts ---- */
 
 struct number_key {
@@ -283,6 +295,7 @@ void load_global(struct load *l)
         workers = MIN(source_fact(l->src, FACT_CPUS), (uint64_t)256);
     l->c->workers = (unsigned)MAX(workers, (uint64_t)1);
     load_listen(l);
+    l->c->trusted_proxies = load_ranges(l, "trusted_proxies");
     load_metrics(l);
     l->c->tls.min_version = 0x0303;
     load_tls(l, NULL, node_get(l->root, "tls"), &l->c->tls);

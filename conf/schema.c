@@ -79,8 +79,11 @@ const struct schema_key schema_keys[] = {
       "Where headgate accepts connections.", .map = G_LISTEN)
     K(G_ROOT, "proxy_protocol", T_CIDR, LIST, S_OFF | S_LATER, "off",
       "Networks that must send the PROXY protocol; anyone else is served as is.")
-    K(G_ROOT, "trusted_proxies", T_CIDR, LIST, S_LATER, "[]",
-      "Networks whose X-Forwarded-* is believed; exempt from per_ip.")
+    K(G_ROOT, "trusted_proxies", T_CIDR, LIST, S_NONE, "[]",
+      "Proxies in front of headgate, by network; unix: who comes by a Unix socket. X-Forwarded-For "
+      "from them tells the client (from the right, the first address that is none of them), "
+      "X-Forwarded-Proto the scheme; -Host and -Port go on to backends. From anyone else these "
+      "fields are replaced.")
     K(G_ROOT, "acme", T_MAP, ONE, S_LATER, NULL,
       "Certificates from an ACME authority.", .map = G_ACME)
     K(G_ROOT, "tls", T_MAP, ONE, 0, NULL,
@@ -542,7 +545,7 @@ const char *schema_type_words(const struct schema_key *k)
         [T_UIDS] = "a range of user ids such as 61184-65519",
         [T_STATUS] = "an HTTP status",
         [T_TARGET] = "a path or a URL",
-        [T_CIDR] = "a network such as 10.0.0.0/8",
+        [T_CIDR] = "a network such as 10.0.0.0/8, or unix",
         [T_SERVICE_LISTEN] = "tcp, unix, fd, or a fixed 127.0.0.1:PORT",
         [T_MAP] = "a map",
     };

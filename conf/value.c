@@ -370,16 +370,14 @@ static bool check_target(struct arena *a, const struct schema_key *k, struct str
 static bool check_network(struct arena *a, const struct schema_key *k, struct str t,
                           struct value_error *e)
 {
-    struct conf_addr ip;
-    size_t slash = str_chr(t, '/');
-    uint64_t bits = 0;
+    struct net_range r;
     (void)a;
     (void)k;
-    if (value_ip(str_sub(t, 0, slash), 1, &ip) &&
-        (slash == t.n || str_u64(str_sub(t, slash + 1, t.n), &bits)) &&
-        bits <= (ip.sa.ss_family == AF_INET ? 32U : 128U))
+    if (net_range_parse(t, &r))
         return true;
-    return wrong(e, "E034", "`%.*s` is no network such as 10.0.0.0/8", SHOWN(t));
+    wrong(e, "E034", "`%.*s` is no network", SHOWN(t));
+    hint(e, "10.0.0.0/8, 2001:db8::/32, an address, or unix for peers of Unix sockets");
+    return false;
 }
 
 bool value_check(struct arena *a, const struct schema_key *k, struct str t, struct value_error *e)

@@ -256,7 +256,7 @@ static void line_json(struct out *o, const struct req *r, bool query)
     out_lit(o, "Z\",\"request_id\":\"");
     out_str(o, req_id_text(r, id));
     out_char(o, '"');
-    put_text(o, "client", req_peer_ip(r), CUT_NAME);
+    put_text(o, "client", r->ip_text, CUT_NAME);
     put_text(o, "host", r->host.n ? r->host : r->authority, CUT_HOST);
     put_text(o, "method", r->method_text, CUT_METHOD);
     out_lit(o, ",\"path\":\"");
@@ -310,7 +310,7 @@ static void line_combined(struct out *o, const struct req *r, bool query)
 {
     unsigned ms;
     const struct clock_text *now = clock_now(&ms);
-    put_escaped(o, req_peer_ip(r), CUT_NAME);
+    put_escaped(o, r->ip_text, CUT_NAME);
     out_lit(o, " - - [");
     out_bytes(o, now->combined, now->combined_n);
     out_lit(o, "] \"");

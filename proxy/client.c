@@ -4,8 +4,7 @@
  */
 #include "proxy/client.h"
 
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -16,7 +15,6 @@
 #define CHECK_MS  1000 /* how often a deadline that keeps moving is looked at */
 
 static struct list clients = {&clients, &clients};
-static unsigned count;
 static bool draining;
 
 static const struct io_ops client_io;
@@ -26,11 +24,6 @@ static void state_set(struct client *c, enum client_state to)
     ASSERT(c->state != CLIENT_CLOSED);
     c->state = to;
     c->state_since = loop_now_ms();
-}
-
-unsigned client_count(void)
-{
-    return count;
 }
 
 bool client_draining(void)
@@ -59,9 +52,7 @@ void client_close(struct client *c)
     tls_conn_fini(&c->tls);
     snapshot_unref(&c->snap);
     list_remove(&c->link);
-    count--;
-    stats_dec(connections);
-    row_add(&c->row->connections, -1);
+    front_leave(&c->pass);
     if (c->opened)
         stats_add(c->h2 ? STAT_connections_h2 : STAT_connections_h1, -1);
     loop_free_later(c, client_free);
@@ -198,7 +189,7 @@ static void on_error(struct io *io, const char *err)
     struct client *c = of(io);
     if (c->state == CLIENT_HANDSHAKE) {
         stats_inc(handshakes_failed);
-        log_debug("TLS handshake failed", "client", "%s", c->peer_ip, "sni", "%s", c->tls.sni,
+        log_debug("TLS handshake failed", "client", "%s", c->pass.ip_text, "sni", "%s", c->tls.sni,
                   "error", "%s", err);
     }
     if (c->state == CLIENT_OPEN)
@@ -210,45 +201,18 @@ static const struct io_ops client_io = {on_open, on_read, on_eof, on_drain, on_e
 
 /* ---- birth ---- */
 
-static void peer_text(struct client *c, const struct sockaddr *sa)
-{
-    if (sa->sa_family == AF_INET) {
-        inet_ntop(AF_INET, &((const struct sockaddr_in *)(const void *)sa)->sin_addr, c->peer_ip,
-                  sizeof(c->peer_ip));
-    } else if (sa->sa_family == AF_INET6) {
-        const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
-        /* A dual-stack listener sees IPv4 clients as ::ffff:a.b.c.d; nobody else should. */
-        if (IN6_IS_ADDR_V4MAPPED(a))
-            inet_ntop(AF_INET, &a->s6_addr[12], c->peer_ip, sizeof(c->peer_ip));
-        else
-            inet_ntop(AF_INET6, a, c->peer_ip, sizeof(c->peer_ip));
-    } else {
-        memcpy(c->peer_ip, "unix", 5);
-    }
-}
-
-void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kind,
-                     struct listener_row *row)
+void client_enter(int fd, const struct front_pass *pass, const struct front_door *door)
 {
     struct client *c = calloc(1, sizeof(*c));
-    int on = 1;
     ASSERT(c);
-    peer_text(c, peer);
-    if (peer->sa_family != AF_UNIX)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    c->kind = kind;
-    c->row = row;
+    c->kind = door->kind;
+    c->pass = *pass;
     c->protocol = &h1_protocol;
     c->state_since = loop_now_ms();
     list_append(&clients, &c->link);
-    count++;
-    stats_inc(connections_total);
-    stats_inc(connections);
-    row_add(&row->accepted, 1);
-    row_add(&row->connections, 1);
     c->io.out.budget = &c->budget;
     io_init(&c->io, fd, &client_io);
-    if (kind == LISTENER_HTTPS) {
+    if (c->kind == LISTENER_HTTPS) {
         c->snap = snapshot_ref(snapshot_current());
         c->tls.names = c->snap->names;
         c->tls.fd = fd;
@@ -271,11 +235,6 @@ void client_drain_quiet(uint64_t idle_ms)
 }
 
 /* ---- facts for requests ---- */
-
-struct str req_peer_ip(const struct req *r)
-{
-    return str_of(r->client->peer_ip);
-}
 
 uint16_t req_local_port(const struct req *r)
 {

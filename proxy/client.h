@@ -6,9 +6,8 @@
 #define HG_CLIENT_H
 
 #include "base/io.h"
-#include "base/msg.h"
+#include "proxy/front.h"
 #include "proxy/h1.h"
-#include "proxy/rows.h"
 #include "proxy/snapshot.h"
 
 enum client_state {
@@ -50,19 +49,17 @@ struct client {
     enum client_state state;
     bool opened; /* it was CLIENT_OPEN once, and counted by its protocol */
     enum listener_kind kind;
-    struct listener_row *row; /* of the listener */
+    struct front_pass pass;
     struct deadline deadline;
     uint64_t state_since; /* ms: when state was entered */
     const struct protocol *protocol;
     struct h1 h1;
-    struct h2 *h2; /* NULL until ALPN chose it */
-    char peer_ip[46];
+    struct h2 *h2;       /* NULL until ALPN chose it */
     uint16_t local_port; /* looked up when first asked for */
 };
 
-/* Takes over the accepted, non-blocking fd. */
-void client_accepted(int fd, const struct sockaddr *peer, enum listener_kind kind,
-                     struct listener_row *row);
+/* front_door.enter of the listeners for HTTP. */
+void client_enter(int fd, const struct front_pass *pass, const struct front_door *door);
 /* At once, with everything that hangs on it; freed one turn later. Twice is fine. */
 void client_close(struct client *c);
 /* Sends what is queued, then FIN, and throws away what still comes, for a bounded time. */
@@ -71,10 +68,9 @@ void client_linger(struct client *c);
 void client_wait_room(struct client *c);
 /* The codec left idleness: shorter deadlines hold from now on. */
 void client_watch(struct client *c);
-unsigned client_count(void);
 /*
  * From now on every answer is the last of its connection; connections idle for idle_ms are closed,
- * unless a request is just arriving. To be called again until client_count() is 0.
+ * unless a request is just arriving. To be called again until front_count() is 0.
  */
 void client_drain_quiet(uint64_t idle_ms);
 bool client_draining(void);

@@ -7,6 +7,7 @@
 #include "proxy/client.h"
 #include "proxy/exchange.h"
 #include "proxy/field_rules.h"
+#include "proxy/forwarded.h"
 #include "proxy/req.h"
 
 /* Request body waiting for the backend before the client is paused. */
@@ -60,58 +61,15 @@ static enum exchange_protocol protocol_of(const struct proxy *p)
 
 /* ---- the request's head ---- */
 
-/* What a client says about itself in these is replaced, never believed. */
+/* Ours go in their place. */
 static bool replaced(enum field_token t)
 {
-    return t == FIELD_host || t == FIELD_x_forwarded_for || t == FIELD_x_forwarded_host ||
-           t == FIELD_x_forwarded_port || t == FIELD_x_forwarded_proto || t == FIELD_x_real_ip ||
-           t == FIELD_forwarded || t == FIELD_x_request_id || t == FIELD_expect;
+    return t == FIELD_host || t == FIELD_x_request_id || t == FIELD_expect || forwarded_replaces(t);
 }
 
 static void add(const struct req *r, struct fields *to, const char *name, struct str value)
 {
     fields_add(r->arena, to, str_of(name), value);
-}
-
-/* RFC 7239 4: for=…;proto=…;host=… */
-static struct str forwarded_value(const struct req *r, struct str ip)
-{
-    size_t cap = ip.n + r->scheme.n + r->authority.n + 40;
-    struct out o = out_on(arena_alloc(r->arena, cap), cap);
-    bool v6 = str_chr(ip, ':') < ip.n;
-    out_lit(&o, "for=");
-    /* RFC 7239 6: IPv6 in brackets, and with them quoted; who has no address is unknown */
-    out_str(&o, v6 ? STR("\"[") : STR(""));
-    out_str(&o, str_eq(ip, STR("unix")) ? STR("unknown") : ip);
-    out_str(&o, v6 ? STR("]\"") : STR(""));
-    out_lit(&o, ";proto=");
-    out_str(&o, r->scheme);
-    if (r->authority.n) {
-        out_lit(&o, ";host=\"");
-        out_str(&o, r->authority);
-        out_char(&o, '"');
-    }
-    ASSERT(!o.over);
-    return out_done(&o);
-}
-
-static struct str number(struct arena *a, uint64_t v)
-{
-    struct out o = out_on(arena_alloc(a, 20), 20);
-    out_u64(&o, v);
-    return out_done(&o);
-}
-
-static void forwarded(const struct req *r, struct fields *to)
-{
-    struct str ip = req_peer_ip(r);
-    char id[17];
-    add(r, to, "x-forwarded-for", ip);
-    add(r, to, "x-forwarded-proto", r->scheme);
-    add(r, to, "x-forwarded-host", r->authority);
-    add(r, to, "x-forwarded-port", number(r->arena, req_local_port(r)));
-    add(r, to, "forwarded", forwarded_value(r, ip));
-    add(r, to, "x-request-id", arena_str(r->arena, req_id_text(r, id)));
 }
 
 static struct str path_of(const struct req *r)
@@ -154,12 +112,14 @@ static void write_head(struct proxy *p)
 {
     struct req *r = p->req;
     struct fields fields = {0};
+    char id[17];
     for (unsigned i = 0; i < r->fields.n; i++) {
         const struct field *f = &r->fields.v[i];
         if (!(f->flags & FIELD_HOP) && !replaced(f->token))
             fields_add(r->arena, &fields, f->name, f->value);
     }
-    forwarded(r, &fields);
+    forwarded_add(r, &fields);
+    add(r, &fields, "x-request-id", arena_str(r->arena, req_id_text(r, id)));
     field_rules_apply(&r->route->backend_fields, true, r->arena, &fields);
     if (protocol_of(p) == EXCHANGE_H2)
         add(r, &fields, "te", STR("trailers")); /* we pass them on, whatever the client said */

@@ -1,11 +1,10 @@
 /*
  * req.c - a request's whole way, in named steps: the file to read first.
  *
- *   req_begin:   step_target → step_authority → step_site → step_https → step_preflight →
- *                step_grpc → step_route → step_limits → step_filters → step_handler
- *   body in:     req_body, req_body_end → filters → handler
- *   answer out:  req_answer, req_send, req_send_trailers → step_fields → filters → codec
- *   the end:     codec → req_close → access log
+ *   req_begin:   step_forwarded → step_target → step_authority → step_site → step_https →
+ * step_preflight → step_grpc → step_route → step_limits → step_filters → step_handler body in:
+ * req_body, req_body_end → filters → handler answer out:  req_answer, req_send, req_send_trailers →
+ * step_fields → filters → codec the end:     codec → req_close → access log
  *
  * A step answers true to go on; false when it has answered or failed the request itself. Framing is
  * the codec's, answers are the handlers', and every failure is judged in req_fail alone.
@@ -20,6 +19,7 @@
 #include "proxy/error_page.h"
 #include "proxy/field_rules.h"
 #include "proxy/filter.h"
+#include "proxy/forwarded.h"
 #include "proxy/grpc_call.h"
 #include "proxy/grpc_web.h"
 #include "proxy/metrics.h"
@@ -78,6 +78,8 @@ struct req *req_new(struct client *c, const struct codec *codec, void *stream)
     r->id = id_next();
     r->started_us = now_us();
     r->answer.length = REQ_LENGTH_UNKNOWN;
+    r->ip = c->pass.ip;
+    r->ip_text = str_of(c->pass.ip_text);
     r->scheme = c->kind == LISTENER_HTTPS ? STR("https") : STR("http");
     account(r);
     if (!internal(r)) {
@@ -144,6 +146,12 @@ static bool step_authority(struct req *r)
     return serves;
 }
 
+/* Between the client and whoever ends its TLS. */
+static bool secure(const struct req *r)
+{
+    return str_eq(r->scheme, STR("https"));
+}
+
 static bool step_site(struct req *r, struct route_match *m)
 {
     if (!router_host(r->snap->router, r->host, m)) {
@@ -153,7 +161,7 @@ static bool step_site(struct req *r, struct route_match *m)
     r->site = m->site;
     if (!m->redirect_host)
         return true;
-    bool tls = r->client->kind == LISTENER_HTTPS || m->site->https != CONF_HTTPS_BOTH;
+    bool tls = secure(r) || m->site->https != CONF_HTTPS_BOTH;
     const struct conf *c = r->snap->conf;
     redirect_answer(r, 308,
                     redirect_absolute(r, tls ? STR("https") : STR("http"), m->site->host,
@@ -163,7 +171,7 @@ static bool step_site(struct req *r, struct route_match *m)
 
 static bool step_https(struct req *r)
 {
-    if (r->client->kind == LISTENER_HTTPS || r->site->https == CONF_HTTPS_BOTH)
+    if (secure(r) || r->site->https == CONF_HTTPS_BOTH)
         return true;
     if (r->site->https == CONF_HTTPS_ONLY || !r->snap->conf->public_https) {
         req_fail(r, 403, "this host is served over https only");
@@ -246,6 +254,7 @@ void req_begin(struct req *r)
             step_internal(r);
         return;
     }
+    step_forwarded(r);
     if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) &&
         step_preflight(r) && step_grpc(r) && step_route(r, &m) && step_limits(r) && step_filters(r))
         step_handler(r);
@@ -331,8 +340,8 @@ static bool has_no_body(const struct req *r)
 static void step_fields(struct req *r)
 {
     if (r->site)
-        field_rules_apply(r->route ? &r->route->answer_fields : &r->site->answer_fields,
-                          str_eq(r->scheme, STR("https")), r->arena, &r->answer.fields);
+        field_rules_apply(r->route ? &r->route->answer_fields : &r->site->answer_fields, secure(r),
+                          r->arena, &r->answer.fields);
 }
 
 static void head_out(struct req *r, bool end)

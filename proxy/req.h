@@ -16,6 +16,7 @@
 #ifndef HG_REQ_H
 #define HG_REQ_H
 
+#include "base/net.h"
 #include "base/slab.h"
 #include "proxy/http.h"
 #include "proxy/snapshot.h"
@@ -75,12 +76,16 @@ struct req {
 
     enum http_method method;
     struct str method_text;
-    struct str scheme;    /* "https", "http" */
-    struct str authority; /* as sent: host[:port] */
-    struct str host;      /* lower case, no port, no trailing dot */
-    struct str target;    /* as sent */
-    struct str path;      /* normalised: begins with "/", no dot segments, still percent-encoded */
-    struct str query;     /* behind "?", as sent; p == NULL when there is none */
+    struct net_ip ip;          /* whose request it is: by the connection, or a trusted proxy */
+    struct str ip_text;        /* the same: "192.0.2.1", "2001:db8::1", "unix" */
+    struct str forwarded_host; /* what a trusted proxy was asked for; empty: none said so */
+    uint16_t forwarded_port;   /* and where; 0 */
+    struct str scheme;         /* "https", "http": as the client sees it */
+    struct str authority;      /* as sent: host[:port] */
+    struct str host;           /* lower case, no port, no trailing dot */
+    struct str target;         /* as sent */
+    struct str path;  /* normalised: begins with "/", no dot segments, still percent-encoded */
+    struct str query; /* behind "?", as sent; p == NULL when there is none */
     struct fields fields;
     uint64_t body_length; /* 0: no body; REQ_LENGTH_UNKNOWN: chunked */
     uint64_t body_max;    /* limits.body; 0 unlimited */
@@ -161,7 +166,6 @@ static inline bool req_over(const struct req *r)
 }
 
 /* ---- facts about the client, for handlers, filters and logs (client.c) ---- */
-struct str req_peer_ip(const struct req *r); /* "192.0.2.1", "2001:db8::1", "unix" */
 uint16_t req_local_port(const struct req *r);
 const char *req_tls_version(const struct req *r); /* NULL: plain */
 

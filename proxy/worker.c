@@ -34,7 +34,7 @@ struct listener {
     struct list link;
     struct msg_listener m;
     int fd;
-    struct listener_row *row;
+    struct front_door door;
     struct event ev;
 };
 
@@ -96,7 +96,7 @@ static bool accept_one(struct listener *l)
     sa.ss_family = AF_UNIX; /* an unnamed peer writes nothing there */
     int fd = accept4(l->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-        client_accepted(fd, (struct sockaddr *)&sa, (enum listener_kind)l->m.kind, l->row);
+        front_accepted(fd, (struct sockaddr *)&sa, &l->door);
         return true;
     }
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -110,7 +110,7 @@ static bool accept_one(struct listener *l)
 static bool too_many(void)
 {
     uint64_t limit = snapshot_current()->conf->limits.connections;
-    return limit && client_count() >= MAX(limit / MAX(w.workers, 1u), 1u);
+    return limit && front_count() >= MAX(limit / MAX(w.workers, 1u), 1u);
 }
 
 static void on_accept(evutil_socket_t fd, short what, void *arg)
@@ -134,7 +134,10 @@ static void listener_add(const struct msg_listener *m, struct str address, int f
     l->m = *m;
     l->fd = fd;
     /* Never dropped: connections outlive their listener, and addresses are few. */
-    l->row = rows_use(ROW_LISTENER, &(struct row_key){{metrics_listener_kind(m->kind), address}});
+    l->door = (struct front_door){
+        .kind = (enum listener_kind)m->kind,
+        .row = rows_use(ROW_LISTENER, &(struct row_key){{metrics_listener_kind(m->kind), address}}),
+        .enter = client_enter};
     event_assign(&l->ev, loop_base(), fd, EV_READ | EV_PERSIST, on_accept, l);
     accept_on(l, true);
     list_append(&w.listeners, &l->link);
@@ -294,7 +297,7 @@ static void on_cert(struct str host, int fd)
 static void on_drain_check(struct deadline *d)
 {
     client_drain_quiet(w.drain_idle_ms);
-    if (client_count() == 0)
+    if (front_count() == 0)
         end(0);
     deadline_set(d, 100, on_drain_check);
 }
@@ -302,7 +305,7 @@ static void on_drain_check(struct deadline *d)
 static void on_drain_over(struct deadline *d)
 {
     (void)d;
-    log_warn("drain time is over", "connections_cut", "%u", client_count());
+    log_warn("drain time is over", "connections_cut", "%u", front_count());
     end(0);
 }
 
@@ -465,7 +468,7 @@ static void on_master_gone(void *ctx, const char *why)
 {
     (void)ctx;
     msg_peer_close(&w.master);
-    bool serves = !list_empty(&w.listeners) || client_count() > 0;
+    bool serves = !list_empty(&w.listeners) || front_count() > 0;
     if (w.state == WORKER_SETUP || !serves) {
         log_error("the master is gone", "error", "%s", why);
         end(1);

@@ -345,7 +345,7 @@ class Headgate:
         return Conn(("127.0.0.1", self.http), **kw)
 
     def tls(self, host="localhost", verify=True, context=None, session=None, **kw):
-        conn_kw = {k: kw.pop(k) for k in ("rcvbuf", "guard") if k in kw}
+        conn_kw = {k: kw.pop(k) for k in ("rcvbuf", "guard", "source", "first") if k in kw}
         context = context or tls_context(self.ca if verify else None, **kw)
         return Conn(("127.0.0.1", self.https), tls=context, sni=host, session=session, **conn_kw)
 

@@ -46,9 +46,12 @@ def tls_context(ca=None, alpn=("http/1.1",), low=None, high=None, ciphers=None):
 
 
 class Conn:
-    """One client connection. read() returns b"" at its end; clean_end tells a close_notify or FIN from a cut."""
+    """
+    One client connection. read() returns b"" at its end; clean_end tells a close_notify or FIN from a cut.
+    source: the address that it comes from; first: bytes in front of everything, TLS too.
+    """
 
-    def __init__(self, addr, tls=None, sni=None, session=None, rcvbuf=None, guard=GUARD):
+    def __init__(self, addr, tls=None, sni=None, session=None, rcvbuf=None, guard=GUARD, source=None, first=b""):
         if isinstance(addr, str):
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         else:
@@ -60,9 +63,13 @@ class Conn:
         self.ended = False
         self.clean_end = None
         try:
+            if source:
+                self.sock.bind((source, 0))
             self.sock.connect(addr)
             if not isinstance(addr, str):
                 self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if first:
+                self.sock.sendall(first)
             if tls:
                 self.sock = tls.wrap_socket(self.sock, server_hostname=sni, suppress_ragged_eofs=False, session=session)
         except BaseException:

@@ -119,6 +119,8 @@ UNUSED static struct req *fake_begin(enum http_method method, const char *path, 
     r->method_text = method == METHOD_GET    ? STR("GET")
                      : method == METHOD_HEAD ? STR("HEAD")
                                              : STR("POST");
+    r->ip.family = NET_IP4;
+    r->ip_text = STR("192.0.2.1");
     r->scheme = STR("https");
     r->authority = r->host = STR("www.example.org");
     r->target = r->path = str_of(path);

@@ -23,7 +23,6 @@ static int group_setup(void **state)
     fake.route.path = STR("/");
     fake.route.prefix = true;
     service.name = STR("beta/api");
-    memcpy(fake.client.peer_ip, "192.0.2.1", 10);
     fake.client.kind = LISTENER_HTTP;
     return 0;
 }

@@ -250,6 +250,17 @@ static void dump_site(struct out *o, const struct conf *c, const struct conf_sit
     }
 }
 
+static void dump_ranges(struct out *o, const char *name, struct net_ranges ranges)
+{
+    char buf[NET_TEXT_MAX];
+    if (!ranges.n)
+        return;
+    out_fmt(o, "%s:", name);
+    for (unsigned i = 0; i < ranges.n; i++)
+        out_fmt(o, " %s/%u", net_ip_text(ranges.v[i].ip, buf).p, ranges.v[i].bits);
+    out_char(o, '\n');
+}
+
 static struct str dump(const struct conf *c)
 {
     struct out o = out_on(arena_alloc(arena, 65536), 65536);
@@ -267,6 +278,7 @@ static struct str dump(const struct conf *c)
             c->log.query ? "query" : "no query");
     dump_strs(&o, "exclude", c->log.exclude, c->log.n_exclude);
     out_fmt(&o, "admin " STR_FMT " %o\n", STR_ARG(c->admin.socket), c->admin.mode);
+    dump_ranges(&o, "trusted_proxies", c->trusted_proxies);
     const struct conf_limits *l = &c->limits;
     const struct conf_timeouts *t = &c->timeouts;
     const uint64_t numbers[] = {l->connections, l->header,   l->uri,   l->headers,  l->body,
