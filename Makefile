@@ -218,9 +218,10 @@ lint: deps-test ## format, sizes, include directions, forbidden calls, clang-tid
 	$(Q)BUILD=$(BUILD) mk/lint
 	$(Q)$(MAKE) lint-tidy
 
-# A stamp a file: what did not change is not looked at again. Tests have compilers and sanitizers.
+# A stamp a file: what did not change is not looked at again, nor are the headers that it includes
+# (its object is made anew when one of those changes). Tests have compilers and sanitizers.
 lint-tidy: $(patsubst %.c,$(OBJ)/tidy/%.ok,$(SOURCES) $(DEMO_SRC))
-$(OBJ)/tidy/%.ok: %.c .clang-tidy $(filter-out tests/%,$(HEADERS))
+$(OBJ)/tidy/%.ok: %.c .clang-tidy $(OBJ)/%.o
 	$(call say,TIDY,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang-tidy --quiet $< -- -std=gnu17 $(CPPFLAGS_ALL) > $@.out 2>&1 || { cat $@.out; exit 1; }
