@@ -1,5 +1,6 @@
 /*
- * cli.h - the command line: verbs, options, exit statuses (CONFIG.md). For proxy/cli*.c and main.c.
+ * cli.h - the command line: verbs, options, exit statuses (CONFIG.md). For proxy/cli*.c and main.c;
+ * what there is to say on it, in one table, is cli_table.h's.
  */
 #ifndef HG_CLI_H
 #define HG_CLI_H
@@ -11,22 +12,37 @@
 
 #include "base/arena.h"
 
+struct cli_verb;
+
 enum cli_format { CLI_TEXT, CLI_SHORT, CLI_JSON };
 
+/* A command line, read. Options that take a value: NULL when they were not given. */
 struct cli {
     struct arena *arena;
-    const char *verb;
-    const char *config; /* as given; NULL: the default */
-    const char *socket; /* NULL: the config's */
-    const char *word;   /* the verb's own argument */
+    const struct cli_verb *verb; /* NULL: none was given */
+    const char *config;          /* as given; NULL: the default */
+    const char *socket;          /* NULL: the config's */
+    const char *word;            /* the verb's own argument */
     enum cli_format format;
-    bool json, strict, offline, online, plan, watch, mdoc, metrics;
+    bool json, strict, offline, plan, watch, mdoc, metrics, help;
     unsigned lines; /* logs -n */
     bool follow;    /* logs -f */
 };
 
 /* The whole command line; returns the exit status. */
 int cli_main(int argc, char **argv);
+
+/* Says on stderr what is wrong with the command line; returns ADMIN_USAGE. */
+int cli_usage_error(const char *fmt, ...) PRINTF(1, 2);
+bool cli_wants_colour(FILE *f);
+
+/* cli_parse.c: NULL, or a sentence that names the cure (in c->arena). */
+const char *cli_parse(struct cli *c, int argc, char **argv) MUST_USE;
+const char *cli_no_such_verb(struct cli *c, const char *name); /* says so, and what was meant */
+
+/* cli_help.c */
+void cli_print_verbs(FILE *f);                                /* what `headgate --help` says */
+void cli_print_verb(struct cli *c, const struct cli_verb *v); /* and `headgate VERB --help` */
 
 /* cli_socket.c */
 const char *cli_config_file(struct cli *c); /* absolute */
@@ -38,5 +54,18 @@ void cli_print_status(const json_t *status, bool colour, FILE *to);
 
 /* cli_logs.c */
 int cli_logs(struct cli *c, bool colour);
+
+/* The verbs, for the table; each returns its exit status. */
+int cli_verb_run(struct cli *c);
+int cli_verb_check(struct cli *c);
+int cli_verb_reload(struct cli *c);
+int cli_verb_status(struct cli *c);
+int cli_verb_stop(struct cli *c);
+int cli_verb_restart(struct cli *c);
+int cli_verb_logs(struct cli *c);
+int cli_verb_explain(struct cli *c);
+int cli_verb_schema(struct cli *c);
+int cli_verb_version(struct cli *c);
+int cli_verb_help(struct cli *c);
 
 #endif

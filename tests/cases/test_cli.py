@@ -1,4 +1,6 @@
 """The command line: verbs, exit statuses, diagnostics, schema."""
+import re
+
 from headgate import *
 
 GOOD = "sites:\n  s: { host: localhost, routes: { /: { respond: hello } } }\n"
@@ -12,23 +14,103 @@ def test_version(t):
     assert r.returncode == 0 and "headgate" in r.stdout and r.stdout.count("\n") >= 1, (r.returncode, r.stdout, r.stderr)
 
 
-USAGE = [Row("none", args=[]), Row("unknown_verb", args=["frobnicate"]), Row("unknown_option", args=["check", "--frobnicate"]),
-         Row("missing_value", args=["check", "--config"]), Row("extra_word", args=["reload", "now", "please"]), Row("bad_format", args=["check", "--format", "xml"])]
+USAGE = [Row("none", args=[], said="usage: headgate VERB"), Row("unknown_verb", args=["frobnicate"], said="there is no verb `frobnicate`"),
+         Row("mistyped_verb", args=["lgos"], said="did you mean `logs`?"), Row("verb_of_later", args=["deploy"], said="not available in this version"),
+         Row("unknown_option", args=["check", "--frobnicate"], said="there is no option `--frobnicate`"),
+         Row("mistyped_option", args=["check", "--strct"], said="did you mean `--strict`?"), Row("unknown_letter", args=["logs", "c", "-fx"], said="`-x`"),
+         Row("option_of_later", args=["check", "--online"], said="not available in this version"),
+         Row("option_of_another_verb", args=["stop", "--strict"], said="`stop` does not take --strict"),
+         Row("missing_value", args=["check", "--config"], said="--config needs a value: --config FILE"),
+         Row("empty_value", args=["check", "--config="], said="--config needs a value"),
+         Row("option_as_value", args=["check", "--config", "--strict"], said="--config needs a value"),
+         Row("value_of_a_flag", args=["check", "--strict=yes"], said="--strict takes no value"),
+         Row("extra_word", args=["reload", "now", "please"], said="`reload` takes no further word: `now`"),
+         Row("two_words", args=["restart", "a/b", "c/d"], said="`c/d` is one word too many"), Row("no_word", args=["restart"], said="CHANNEL/SERVICE"),
+         Row("option_behind_two_dashes", args=["logs", "--", "c", "-f"], said="`-f` is one word too many"),
+         Row("bad_format", args=["check", "--format", "xml"], said="--format is text|short|json, not `xml`"),
+         Row("bad_number", args=["logs", "c", "-n5x"], said="`5x` is no number of lines"), Row("huge_number", args=["logs", "c", "-n", "1000001"], said="no number"),
+         Row("help_of_no_verb", args=["help", "stattus"], said="did you mean `status`?")]
 
 
 @table(USAGE, lambda t: None)
 def test_usage(t, _, row):
     """Wrong usage: status 2, told on stderr what and how instead."""
     r = t.run([t.program, *row.args])
-    assert r.returncode == 2, (r.returncode, r.stdout, r.stderr)
-    assert len(r.stderr) > 10 and "\x1b" not in r.stderr, r.stderr
+    assert r.returncode == 2 and row.said in r.stderr and not r.stdout, (r.returncode, r.stdout, r.stderr)
+    assert "\x1b" not in r.stderr and "headgate help" in r.stderr or not row.args, r.stderr
+
+
+def cli_table(t):
+    """The table of verbs and options, as the program tells it: name → verb, whose options are name → option."""
+    r = t.run([t.program, "help", "--json"])
+    assert r.returncode == 0, (r.returncode, r.stderr)
+    return {v["name"]: dict(v, options={o["name"]: o for o in v["options"]}) for v in json.loads(r.stdout)}
 
 
 @case()
 def test_help(t):
-    """--help lists the verbs on stdout and is no error."""
-    r = t.run([t.program, "--help"])
-    assert r.returncode == 0 and "reload" in r.stdout and "check" in r.stdout, (r.returncode, r.stdout, r.stderr)
+    """--help, -h and help list the verbs on stdout; each verb's --help says all that the table has, in 80 columns."""
+    shown = [t.run([t.program, *args]) for args in (["--help"], ["-h"], ["help"])]
+    assert {r.returncode for r in shown} == {0} and len({r.stdout for r in shown}) == 1 and not shown[0].stderr, shown
+    verbs = cli_table(t)
+    assert {"run", "check", "reload", "status", "logs", "restart", "stop"} <= set(verbs)
+    for name, verb in verbs.items():
+        assert f"\n  {name} " in shown[0].stdout and verb["summary"] in shown[0].stdout, shown[0].stdout
+        r = t.run([t.program, name, "--help"])
+        assert r.returncode == 0 and not r.stderr and r.stdout == t.run([t.program, "help", name]).stdout, r
+        assert max(map(len, r.stdout.splitlines())) <= 80, r.stdout
+        for option in verb["options"].values():
+            assert f"--{option['name']}" in r.stdout and option["help"] in r.stdout, (name, option)
+            assert not option.get("letter") or f"-{option['letter']}, " in r.stdout, option
+        assert not verb.get("word") or verb["word"]["name"] in r.stdout.splitlines()[0], r.stdout
+    assert max(map(len, shown[0].stdout.splitlines())) <= 85
+
+
+@case()
+def test_options_wherever(t):
+    """Options before and behind the verb, with `=`, as letters in a row; `--` before a word that begins with a dash."""
+    gate = t.headgate(GOOD)
+    for args in (["--config", gate.file, "status"], ["status", f"--config={gate.file}"], ["status", "--config", gate.file, "--json"],
+                 ["logs", "s", "-fn0", "--config", gate.file], ["logs", "-n", "5", "--config", gate.file, "--", "-odd"]):
+        r = t.run([t.program, *args])
+        assert r.returncode == ("logs" in args) and "usage" not in r.stderr, (args, r)
+        assert "logs" not in args or f"no such channel or service" in r.stderr, r
+
+
+COMMON = {"config", "socket", "json", "help"}
+
+
+def man_items(page, section):
+    """The items of a section's list in the mdoc source: text of the head and what follows it."""
+    body = page.split(f"\n.Sh {section}\n")[1].split("\n.Sh ")[0]
+    return [(x.split("\n")[0], x) for x in body.split("\n.It ")[1:]]
+
+
+@case()
+def test_man_page(t):
+    """man/headgate.8 and the table agree: each verb with its word and its options, and nothing that is not there."""
+    with open(os.path.join(ROOT, "man", "headgate.8")) as f:
+        page = f.read()
+    verbs = cli_table(t)
+    flags = lambda text: {x.split()[0] for x in text.replace("Fl -", "\0").split("\0")[1:]}        # noqa: E731
+    letters = lambda text: {x[0] for x in text.split("Fl ")[1:] if x[0] != "-"}                      # noqa: E731
+    items = [(head.split()[1], text) for head, text in man_items(page, "VERBS")]
+    assert sorted(name for name, _ in items) == sorted(verbs), (sorted(items), sorted(verbs))
+    for name, text in items:
+        options = verbs[name]["options"]
+        assert flags(text) - COMMON == set(options) - COMMON, (name, flags(text), set(options))
+        assert flags(text) <= set(options), (name, flags(text))
+        assert letters(text) == {o["letter"] for n, o in options.items() if "letter" in o} - {"h"}, (name, letters(text))
+        assert ("Ar " in re.sub(r"Fl \S+ Ar \S+", "", text.split("\n")[0])) == ("word" in verbs[name]), (name, text)
+        for option in options.values():
+            for choice in option.get("choices", []) if option["name"] not in COMMON else []:
+                assert choice in text, (name, choice)
+    common = man_items(page, "OPTIONS")
+    assert {x for head, _ in common for x in flags("Fl " + head.split("Fl ", 1)[-1])} == COMMON, common
+    for head, text in common:
+        name = flags("Fl " + head.split("Fl ", 1)[-1]).pop()
+        named = {w for line in text.split("\n")[1:] for w in line.replace(",", "").split() if w in verbs and "Cm" in line}
+        assert name == "help" or named == {v for v in verbs if name in verbs[v]["options"]}, (name, named)
 
 
 @case()
