@@ -101,7 +101,7 @@ FUZZERS   := $(FUZZ_SRC:tests/%.c=$(BUILD)/tests/%)
 BENCHES   := $(BENCH_SRC:tests/%.c=$(BUILD)/tests/%)
 
 .PHONY: all units fuzzers benches man prune help deps deps-test run test asan fuzz bench lint lint-tidy format \
-        format-check install uninstall clean ci screenshot
+        format-check install uninstall clean ci screenshot node
 
 all: $(BUILD)/headgate $(BUILD)/libheadgate.a $(BUILD)/demo-backend
 units: $(UNITS) prune
@@ -198,11 +198,17 @@ run: deps ## the demo, in the foreground
 
 test: deps-test ## every test; the last line is "N passed, N failed"
 	$(Q)$(MAKE) all units fuzzers
+	-$(Q)mk/node
 	$(Q)BUILD=$(BUILD) exec tests/run $(TESTS)
 
 asan: deps-test ## the same under AddressSanitizer and UBSan, in build/asan
 	$(Q)$(MAKE) BUILD=build/asan FLAVOUR=asan all units
+	-$(Q)mk/node
 	$(Q)BUILD=build/asan exec tests/run $(TESTS)
+
+# Without npm's registry only the cases fail that need it, each with the reason.
+node: deps-test ## the clients and servers from npm (tests/node), into build/node
+	$(Q)mk/node
 
 FUZZ_SECONDS ?= 600
 fuzz: deps-test ## each fuzzer for FUZZ_SECONDS (600); new inputs stay in build/fuzz
