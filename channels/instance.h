@@ -50,6 +50,7 @@ struct service {
     struct deadline hold_limit;
     uint64_t restarts_untold; /* since supervisor_count */
     unsigned unlimited_told;  /* gen + 1 of which the log says that `memory` is no limit; 0: none */
+    unsigned no_health_told;  /* the same, that its gRPC server has no health service */
     struct kept_lines lines;  /* what its instances printed last */
 };
 

@@ -15,9 +15,10 @@ static const char err_no_answer[] = "it closed the connection without an answer"
 static const char err_long_head[] = "its answer's head is too long";
 static const char err_status_4xx[] = "it answers with a status 4xx";
 static const char err_status_5xx[] = "it answers with a status 5xx";
+static const char err_broke_off[] = "it closed the connection before its answer was whole";
 static const char err_slow_connect[] = "it does not take connections in time";
 static const char err_slow_answer[] = "it does not answer in time";
-static const char err_long_path[] = "its ready path is too long";
+static const char err_long_request[] = "its ready path or name is too long";
 static const char err_sent_short[] = "it does not read the request";
 
 static void probe_end(struct probe *p)
@@ -51,13 +52,13 @@ static void probe_judge(struct probe *p, const char *err)
 }
 
 /*
- * The answer's head is in, and it was good. The rest is read and thrown away before the close, so
- * that the backend does not see a reset and complain in its log.
+ * Judged by what it answers. The rest is read and thrown away before the close, so that the backend
+ * does not see a reset and complain in its log.
  */
-static void probe_good(struct probe *p)
+static void probe_linger_judged(struct probe *p, const char *err)
 {
     p->state = PROBE_LINGERING;
-    p->done(p, NULL);
+    p->done(p, err);
 }
 
 /* The status of the first final answer in head[]: 0 when more is needed, -1 when it is no HTTP. */
@@ -109,9 +110,40 @@ static void probe_read_head(struct probe *p)
     else if (status >= 400)
         probe_judge(p, err_status_4xx);
     else if (status > 0)
-        probe_good(p);
+        probe_linger_judged(p, NULL);
     else if (p->n == sizeof(p->head))
         probe_judge(p, err_long_head);
+}
+
+static bool probe_send(struct probe *p, const void *bytes, size_t n)
+{
+    return send(p->fd, bytes, n, MSG_NOSIGNAL) == (ssize_t)n;
+}
+
+static void probe_read_call(struct probe *p)
+{
+    char got[4096], back[READY_GRPC_REPLY];
+    struct out reply = out_on(back, sizeof(back));
+    ssize_t n = recv(p->fd, got, sizeof(got), 0);
+    if (n <= 0) {
+        if (n == 0)
+            probe_judge(p, p->grpc.total ? err_broke_off : err_no_answer);
+        else if (errno != EAGAIN && errno != EINTR)
+            probe_judge(p, err_of_errno(errno));
+        return;
+    }
+    bool judged = ready_grpc_feed(&p->grpc, got, (size_t)n, &reply);
+    if (judged)
+        ready_grpc_goodbye(&reply);
+    if (!probe_send(p, reply.p, reply.n) && !judged) {
+        probe_judge(p, err_sent_short);
+        return;
+    }
+    if (!judged)
+        return;
+    shutdown(p->fd, SHUT_WR); /* HTTP/2 has no other word for "close it" */
+    p->no_health = p->grpc.no_health;
+    probe_linger_judged(p, p->grpc.err);
 }
 
 static void probe_linger(struct probe *p)
@@ -139,7 +171,7 @@ static bool reached_itself(int fd)
 
 static void on_probe(evutil_socket_t fd, short what, void *arg);
 
-/* Connected: for tcp that was all; for HTTP the request goes out, which an empty buffer takes. */
+/* Connected: for tcp that was all; else the request goes out, which an empty buffer takes. */
 static void probe_connected(struct probe *p)
 {
     if (reached_itself(p->fd)) {
@@ -150,12 +182,12 @@ static void probe_connected(struct probe *p)
         probe_judge(p, NULL);
         return;
     }
-    if (send(p->fd, p->head, p->n, MSG_NOSIGNAL) != (ssize_t)p->n) {
+    if (!probe_send(p, p->head, p->n)) {
         probe_judge(p, err_sent_short);
         return;
     }
     p->n = 0; /* from here on head[] is the answer's */
-    p->state = PROBE_READING;
+    p->state = p->way == CONF_READY_GRPC ? PROBE_CALLING : PROBE_READING;
     event_del(&p->ev);
     event_assign(&p->ev, loop_base(), p->fd, EV_READ | EV_PERSIST, on_probe, p);
     event_add(&p->ev, NULL);
@@ -176,6 +208,8 @@ static void on_probe(evutil_socket_t fd, short what, void *arg)
             probe_connected(p);
     } else if (p->state == PROBE_READING) {
         probe_read_head(p);
+    } else if (p->state == PROBE_CALLING) {
+        probe_read_call(p);
     } else {
         probe_linger(p);
     }
@@ -203,22 +237,36 @@ static void probe_tell(struct probe *p, const char *err)
     loop_at_turn_end(&p->early, on_probe_early);
 }
 
-void probe_start(struct probe *p, const struct conf_addr *to, struct str path, struct str host,
-                 uint64_t timeout_ms, void (*done)(struct probe *, const char *err))
+/* Nothing for tcp. */
+static void make_request(struct probe *p, const struct probe_spec *spec, struct out *o)
 {
-    probe_end(p);
-    p->done = done;
-    p->lingered = 0;
-    struct out o = out_on(p->head, sizeof(p->head));
-    if (path.n)
-        out_fmt(&o,
+    struct str host = spec->host.n ? spec->host : STR("localhost");
+    if (spec->way == CONF_READY_GRPC) {
+        ready_grpc_begin(&p->grpc);
+        ready_grpc_request(o, host, spec->service, spec->timeout_ms);
+    } else if (spec->way == CONF_READY_HTTP) {
+        out_fmt(o,
                 "GET " STR_FMT " HTTP/1.1\r\nHost: " STR_FMT "\r\nUser-Agent: headgate/" HG_VERSION
                 "\r\nAccept: */*\r\nConnection: close\r\n\r\n",
-                STR_ARG(path), STR_ARG(host.n ? host : STR("localhost")));
+                STR_ARG(spec->path), STR_ARG(host));
+    }
+}
+
+void probe_start(struct probe *p, const struct probe_spec *spec,
+                 void (*done)(struct probe *, const char *err))
+{
+    const struct conf_addr *to = spec->to;
+    probe_end(p);
+    p->done = done;
+    p->way = spec->way;
+    p->lingered = 0;
+    p->no_health = false;
+    struct out o = out_on(p->head, sizeof(p->head));
+    make_request(p, spec, &o);
     p->n = o.n;
     p->fd = o.over ? -1 : socket(to->sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (p->fd < 0) {
-        probe_tell(p, o.over ? err_long_path : err_of_errno(errno));
+        probe_tell(p, o.over ? err_long_request : err_of_errno(errno));
         return;
     }
     p->state = PROBE_CONNECTING;
@@ -228,5 +276,5 @@ void probe_start(struct probe *p, const struct conf_addr *to, struct str path, s
         return;
     }
     event_add(&p->ev, NULL);
-    deadline_set(&p->due, timeout_ms, on_probe_due);
+    deadline_set(&p->due, spec->timeout_ms, on_probe_due);
 }

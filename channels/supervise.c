@@ -85,10 +85,24 @@ static void on_due(struct deadline *d)
 
 /* ---- looks at its port ---- */
 
+/* Once for each definition: a server without a health service is a fine server. */
+static void tell_no_health(const struct instance *i)
+{
+    struct service *svc = i->svc;
+    if (svc->no_health_told == svc->gen + 1)
+        return;
+    svc->no_health_told = svc->gen + 1;
+    log_warn("it speaks gRPC and has no health service (UNIMPLEMENTED): taken as ready when it "
+             "answers; `ready: { tcp: on }` does not ask",
+             "service", "%s", svc->name, "instance", "%" PRIu64, i->id);
+}
+
 static void on_probe_done(struct probe *p, const char *err)
 {
     struct instance *i = container_of(p, struct instance, probe);
     i->probe_err = err;
+    if (!err && p->no_health)
+        tell_no_health(i);
     instance_event(i, err ? EV_BAD : EV_GOOD);
 }
 
@@ -114,8 +128,13 @@ static void on_poll(evutil_socket_t fd, short what, void *arg)
     uint64_t timeout = def->health_timeout ? def->health_timeout : LOOK_MIN_MS;
     if (i->state == INST_STARTING)
         timeout = MAX(timeout, (uint64_t)LOOK_MIN_MS);
-    struct str path = def->ready == CONF_READY_HTTP ? def->ready_path : STR_NULL;
-    probe_start(&i->probe, &i->asked, path, i->backend.authority, timeout, on_probe_done);
+    const struct probe_spec look = {.to = &i->asked,
+                                    .way = def->ready,
+                                    .path = def->ready_path,
+                                    .service = def->ready_service,
+                                    .host = i->backend.authority,
+                                    .timeout_ms = timeout};
+    probe_start(&i->probe, &look, on_probe_done);
 }
 
 static void poll_in(struct instance *i, uint64_t ms)

@@ -20,7 +20,7 @@ enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
 enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };
 enum conf_protocol { CONF_HTTP1, CONF_H2C, CONF_GRPC };
 enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX, CONF_SVC_FD };
-enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP, CONF_READY_NOTIFY };
+enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP, CONF_READY_NOTIFY, CONF_READY_GRPC };
 enum conf_balance { CONF_BALANCE_LEAST, CONF_BALANCE_ROUND };
 enum conf_coding { CONF_BR, CONF_ZSTD, CONF_GZIP };
 enum conf_host_header { CONF_HOST_CLIENT, CONF_HOST_BACKEND, CONF_HOST_NAME };
@@ -119,10 +119,11 @@ struct conf_service {
     bool handover;
     unsigned instances;
     enum conf_ready ready;
-    struct str ready_path; /* ready: { http: /healthz } */
-    unsigned ready_port;   /* index in ports of the one that is asked; n_ports: its own address */
-    uint64_t memory;       /* bytes; 0: unlimited */
-    unsigned open_files;   /* 0: as headgate itself was given */
+    struct str ready_path;    /* ready: { http: /healthz } */
+    struct str ready_service; /* ready: { grpc: NAME }; empty: the whole server */
+    unsigned ready_port; /* index in ports of the one that is asked; n_ports: its own address */
+    uint64_t memory;     /* bytes; 0: unlimited */
+    unsigned open_files; /* 0: as headgate itself was given */
     uint64_t health_interval, health_timeout; /* ms; interval 0: no looks */
     unsigned health_failures;
     uint64_t start_timeout; /* ms */

@@ -161,11 +161,11 @@ static void load_looks(struct load *l, const struct scope *sc, const struct node
     if (s->ready == CONF_READY_NOTIFY)
         diags_add(l->d, "E068", place_of_key(map, "ready"),
                   "`notify` is for programs that headgate runs itself");
-    if (s->ready != CONF_READY_HTTP || !s->tls)
+    if ((s->ready != CONF_READY_HTTP && s->ready != CONF_READY_GRPC) || !s->tls)
         return;
-    unsigned id =
-        diags_add(l->d, "E004", place_of_key(map, "ready"),
-                  "looks by HTTP at an https:// backend are not available in this version");
+    unsigned id = diags_add(l->d, "E004", place_of_key(map, "ready"),
+                            "looks by %s at an https:// backend are not available in this version",
+                            s->ready == CONF_READY_GRPC ? "gRPC" : "HTTP");
     diags_hint(l->d, id, "write ready: { tcp: on }");
 }
 

@@ -4,6 +4,8 @@
  */
 #include "conf/load_listen.h"
 
+#define GRPC_NAME_MAX 255 /* bytes: what a look's request has room for */
+
 /* ---- what its arguments and environment say ---- */
 
 static bool holds(const struct str *texts, unsigned n, enum placeholder kind)
@@ -159,6 +161,9 @@ static void load_ready_port(struct load *l, const struct scope *sc, const struct
     diags_hint(l->d, id, "write ports: { NAME: auto } and name it here");
 }
 
+static const char ways_hint[] =
+    "write { http: /healthz }, { grpc: \"\" }, { tcp: on } or { notify: on }";
+
 /* `tcp: off`, `notify: off` */
 static void check_way_on(struct load *l, const struct scope *sc, const struct node *ready,
                          const char *key)
@@ -168,7 +173,30 @@ static void check_way_on(struct load *l, const struct scope *sc, const struct no
         return;
     unsigned id = diags_add(l->d, "E068", place_of_key(ready, key),
                             "`%s: off` leaves no way of telling", key);
-    diags_hint(l->d, id, "write { http: /healthz }, { tcp: on } or { notify: on }");
+    diags_hint(l->d, id, "%s", ways_hint);
+}
+
+static void load_ready_http(struct load *l, const struct scope *sc, const struct node *ready,
+                            struct conf_service *s)
+{
+    s->ready = CONF_READY_HTTP;
+    s->ready_path = get_text(l, sc, ready, G_READY, "http");
+    if (s->ready_path.n && s->ready_path.p[0] != '/')
+        diags_add(l->d, "E037", place_of_key(ready, "http"),
+                  "`" STR_FMT "` is no path: it does not begin with /",
+                  STR_ARG(node_get(ready, "http")->text));
+}
+
+static void load_ready_grpc(struct load *l, const struct scope *sc, const struct node *ready,
+                            struct conf_service *s)
+{
+    s->ready = CONF_READY_GRPC;
+    s->ready_service = get_text(l, sc, ready, G_READY, "grpc");
+    if (s->ready_service.n <= GRPC_NAME_MAX)
+        return;
+    unsigned id = diags_add(l->d, "E068", place_of_key(ready, "grpc"),
+                            "the name for the health check has more than %d bytes", GRPC_NAME_MAX);
+    diags_hint(l->d, id, "it is a service's, such as app.v1.Orders; \"\" asks for all");
 }
 
 void load_ready(struct load *l, const struct scope *sc, const struct node *map,
@@ -176,8 +204,9 @@ void load_ready(struct load *l, const struct scope *sc, const struct node *map,
 {
     const struct node *ready = node_get(map, "ready");
     bool usable = ready && !ready->bad && ready->kind == NODE_MAP;
-    s->ready = CONF_READY_TCP;
-    s->ready_path = STR("");
+    /* By gRPC without TLS: a look is made by the master, which speaks none. */
+    s->ready = s->protocol == CONF_GRPC && !s->tls ? CONF_READY_GRPC : CONF_READY_TCP;
+    s->ready_path = s->ready_service = STR("");
     load_ready_port(l, sc, usable ? ready : NULL, s);
     if (!usable)
         return;
@@ -189,21 +218,17 @@ void load_ready(struct load *l, const struct scope *sc, const struct node *map,
     if (ways != 1) {
         unsigned id =
             diags_add(l->d, "E068", ready->at, "`ready` needs exactly one way of telling");
-        diags_hint(l->d, id, "write { http: /healthz }, { tcp: on } or { notify: on }");
+        diags_hint(l->d, id, "%s", ways_hint);
         return;
     }
     check_way_on(l, sc, ready, "tcp");
     check_way_on(l, sc, ready, "notify");
-    if (is_written(ready, "notify"))
-        s->ready = CONF_READY_NOTIFY;
-    if (!is_written(ready, "http"))
-        return;
-    s->ready = CONF_READY_HTTP;
-    s->ready_path = get_text(l, sc, ready, G_READY, "http");
-    if (s->ready_path.n && s->ready_path.p[0] != '/')
-        diags_add(l->d, "E037", place_of_key(ready, "http"),
-                  "`" STR_FMT "` is no path: it does not begin with /",
-                  STR_ARG(node_get(ready, "http")->text));
+    if (is_written(ready, "http"))
+        load_ready_http(l, sc, ready, s);
+    else if (is_written(ready, "grpc"))
+        load_ready_grpc(l, sc, ready, s);
+    else
+        s->ready = is_written(ready, "notify") ? CONF_READY_NOTIFY : CONF_READY_TCP;
 }
 
 void load_listening(struct load *l, const struct scope *sc, const struct node *map,

@@ -177,6 +177,7 @@ static struct str digest_of(struct load *l, const struct conf_service *s)
     hash_str(h, s->user);
     hash_str(h, s->fixed.text);
     hash_str(h, s->ready_path);
+    hash_str(h, s->ready_service);
     hash_bytes(h, numbers, sizeof(numbers));
     for (unsigned i = 0; i < s->n_ports; i++) {
         hash_str(h, s->ports[i].name);

@@ -369,7 +369,8 @@ const struct schema_key schema_keys[] = {
     K(G_SERVICE, "balance", T_ENUM, ONE, 0, "least",
       "Which instance gets a request: the one with the fewest under way, or each in turn.", .values = "least|round")
     K(G_SERVICE, "ready", T_MAP, ONE, S_WHOLE, NULL,
-      "How headgate learns that an instance is ready; default { tcp: on }.", .map = G_READY)
+      "How headgate learns that an instance is ready; default { grpc: \"\" } with protocol: grpc (over "
+      "TLS { tcp: on }), else { tcp: on }.", .map = G_READY)
     K(G_SERVICE, "health", T_MAP, ONE, 0, NULL,
       "How it looks after that; a service with url is looked at where this or ready is written.", .map = G_HEALTH)
     K(G_SERVICE, "start_timeout", T_DURATION, ONE, S_RUN, "30s",
@@ -400,8 +401,9 @@ const struct schema_key schema_keys[] = {
       "Path that answers 2xx or 3xx.")
     K(G_READY, "port", T_STRING, ONE, 0, NULL,
       "Name of the port that is asked.")
-    K(G_READY, "grpc", T_STRING, ONE, S_NONE | S_LATER, NULL,
-      "Name for the gRPC health check.")
+    K(G_READY, "grpc", T_STRING, ONE, S_NONE, NULL,
+      "grpc.health.v1.Health/Check of this name says SERVING; \"\" asks for the whole server. One that "
+      "answers UNIMPLEMENTED, since it has no health service, is taken as ready, and the log says so.")
     K(G_READY, "tcp", T_BOOL, ONE, 0, NULL,
       "It accepts a connection.")
     K(G_READY, "notify", T_BOOL, ONE, 0, NULL,

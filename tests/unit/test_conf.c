@@ -162,15 +162,15 @@ static void dump_service(struct out *o, const struct conf_service *s)
         out_fmt(o, "    tls [" STR_FMT "] ca %zu own %zu\n", STR_ARG(s->tls->name),
                 s->tls->ca_pem.n, s->tls->cert_pem.n);
     if (!s->n_argv && s->health_interval)
-        out_fmt(o, "    looks [" STR_FMT "] every %llu\n", STR_ARG(s->ready_path),
+        out_fmt(o, "    looks %d [" STR_FMT "] every %llu\n", s->ready, STR_ARG(s->ready_path),
                 (unsigned long long)s->health_interval);
     if (!s->n_argv)
         return;
     out_fmt(o, "    program " STR_FMT " cwd " STR_FMT "%s user [" STR_FMT "]\n",
             STR_ARG(s->program), STR_ARG(s->cwd), s->cwd_is_data ? " (data)" : "",
             STR_ARG(s->user));
-    out_fmt(o, "    listen %d fixed [" STR_FMT "] ready %d [" STR_FMT "]\n", s->listen,
-            STR_ARG(s->fixed.text), s->ready, STR_ARG(s->ready_path));
+    out_fmt(o, "    listen %d fixed [" STR_FMT "] ready %d [" STR_FMT STR_FMT "]\n", s->listen,
+            STR_ARG(s->fixed.text), s->ready, STR_ARG(s->ready_path), STR_ARG(s->ready_service));
     out_fmt(o, "    health %llu %llu %u start %llu stop %d %llu restart %llu %llu wait %llu\n",
             (unsigned long long)s->health_interval, (unsigned long long)s->health_timeout,
             s->health_failures, (unsigned long long)s->start_timeout, s->stop_signal,
