@@ -106,9 +106,10 @@ class Raw:
             self.read_call(peer)
             for piece in [answer] if isinstance(answer, bytes) else answer:
                 peer.sendall(piece)
-            if not close:
-                while peer.recv(65536):
-                    pass
+            if close:
+                peer.shutdown(socket.SHUT_WR)       # a close with bytes unread would be a reset
+            while peer.recv(65536):
+                pass
         except OSError:
             pass
         peer.close()
