@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "base/arena.h"
+#include "conf/conf.h"
 
 struct cli_verb;
 
@@ -25,8 +26,10 @@ struct cli {
     const char *word;            /* the verb's own argument */
     enum cli_format format;
     bool json, strict, offline, plan, watch, mdoc, metrics, help;
-    unsigned lines; /* logs -n */
-    bool follow;    /* logs -f */
+    unsigned lines;                                 /* logs -n */
+    bool follow;                                    /* logs -f */
+    const char *host, *folder, *url, *http, *https; /* init */
+    char *const *command;                           /* init --run: it and all behind it */
 };
 
 /* The whole command line; returns the exit status. */
@@ -49,6 +52,9 @@ const char *cli_config_file(struct cli *c); /* absolute */
 const char *cli_socket_path(
     struct cli *c); /* where the server listens, found even when the config is bad */
 
+/* cli_check.c: conf_load, and warnings of addresses that could not be listened on now. */
+struct conf *cli_load(struct cli *c, struct conf_source *src, unsigned flags, struct diags *d);
+
 /* cli_status.c */
 void cli_print_status(const json_t *status, bool colour, FILE *to);
 
@@ -57,6 +63,7 @@ int cli_logs(struct cli *c, bool colour);
 
 /* The verbs, for the table; each returns its exit status. */
 int cli_verb_run(struct cli *c);
+int cli_verb_init(struct cli *c);
 int cli_verb_check(struct cli *c);
 int cli_verb_reload(struct cli *c);
 int cli_verb_status(struct cli *c);

@@ -35,6 +35,14 @@ static void check_ports(struct cli *c, const struct conf *conf, struct diags *d)
     }
 }
 
+struct conf *cli_load(struct cli *c, struct conf_source *src, unsigned flags, struct diags *d)
+{
+    struct conf *conf = conf_load(src, flags, d);
+    if (conf && !(flags & CONF_OFFLINE))
+        check_ports(c, conf, d);
+    return conf;
+}
+
 int cli_verb_check(struct cli *c)
 {
     static const enum diag_format formats[] = {
@@ -44,9 +52,7 @@ int cli_verb_check(struct cli *c)
     /* As the user wrote it: diagnostics show it so. */
     const char *file = c->config ? c->config : cli_config_file(c);
     struct conf_source *src = conf_source_fs(file);
-    struct conf *conf = conf_load(src, c->offline ? CONF_OFFLINE : 0, d);
-    if (conf && !c->offline)
-        check_ports(c, conf, d);
+    struct conf *conf = cli_load(c, src, c->offline ? CONF_OFFLINE : 0, d);
     diags_print(d, formats[format], cli_wants_colour(stdout), stdout);
     if (format == CLI_TEXT)
         diags_summary(d, stdout);

@@ -49,6 +49,14 @@ static const char *next_value(struct parse *p)
     return word;
 }
 
+/* The word before this one, and all that follow. */
+static void command(struct parse *p, const struct cli_option *o)
+{
+    *(char *const **)field(p->cli, o) = p->argv - 1;
+    while (*p->argv)
+        p->argv++;
+}
+
 /* `value`: what was written behind `=` or the letter; NULL: nothing. */
 static void take(struct parse *p, enum cli_option_id id, const char *value)
 {
@@ -69,6 +77,8 @@ static void take(struct parse *p, enum cli_option_id id, const char *value)
         p->err = arena_fmt(c->arena, "--%s needs a value: --%s %s", o->name, o->name, o->value).p;
     else if (o->kind == CLI_CHOICE)
         p->err = choose(c, o, value);
+    else if (o->kind == CLI_COMMAND)
+        command(p, o);
     else if (o->kind == CLI_COUNT)
         p->err = count(c, o, value);
     else
@@ -103,6 +113,10 @@ static void long_option(struct parse *p, const char *word)
             continue;
         if (o->kind == CLI_FLAG && word[n])
             p->err = arena_fmt(p->cli->arena, "--%s takes no value", o->name).p;
+        else if (o->kind == CLI_COMMAND && word[n])
+            p->err = arena_fmt(p->cli->arena, "--%s stands apart from its words: --%s %s", o->name,
+                               o->name, o->value)
+                         .p;
         else
             take(p, (enum cli_option_id)i, word[n] ? word + n + 1 : NULL);
         return;

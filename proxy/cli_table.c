@@ -12,6 +12,18 @@ static const char *const formats[] = {
     [CLI_TEXT] = "text", [CLI_SHORT] = "short", [CLI_JSON] = "json", NULL};
 
 const struct cli_option cli_options[CLI_N_OPTIONS] = {
+    [CLI_OPT_HOST] = {"host", .kind = CLI_TEXT_VALUE, .value = "NAME", AT(host),
+                      .help = "what clients ask for; localhost"},
+    [CLI_OPT_STATIC] = {"static", .kind = CLI_FOLDER, .value = "DIR", AT(folder),
+                        .help = "serve the files of a folder"},
+    [CLI_OPT_PROXY] = {"proxy", .kind = CLI_TEXT_VALUE, .value = "URL", AT(url),
+                       .help = "a server to pass requests on to; 3000 is a port here"},
+    [CLI_OPT_RUN] = {"run", .kind = CLI_COMMAND, .value = "PROGRAM [ARG]...", AT(command),
+                     .help = "a server to start and pass requests on to; stands last"},
+    [CLI_OPT_HTTP] = {"http", .kind = CLI_TEXT_VALUE, .value = "ADDRESS", AT(http),
+                      .help = "where HTTP is served; `:80`, as a user `:8080`"},
+    [CLI_OPT_HTTPS] = {"https", .kind = CLI_TEXT_VALUE, .value = "ADDRESS", AT(https),
+                       .help = "where HTTPS is served; `:443`, as a user `:8443`"},
     [CLI_OPT_STRICT] = {"strict", AT(strict), .help = "warnings count as errors"},
     [CLI_OPT_OFFLINE] = {"offline", AT(offline),
                          .help = "look at the file alone: not at paths, users, ports"},
@@ -40,6 +52,15 @@ const struct cli_verb cli_verbs[] = {
      .text =
          "Serves until SIGTERM, SIGINT or `headgate stop`. The log and the output of services go "
          "to stderr; under systemd it is a unit of Type=notify. SIGHUP reloads the file."},
+    {"init", cli_verb_init,
+     BIT(HOST) | BIT(STATIC) | BIT(PROXY) | BIT(RUN) | BIT(HTTP) | BIT(HTTPS) | BIT(CONFIG),
+     .summary = "write a configuration to begin with",
+     .text =
+         "Asks a few questions on a terminal, unless --static, --proxy or --run say what it shall "
+         "serve. With --static and one of the others, the server gets /api/. $listen in the "
+         "arguments of --run is the address to listen at, $port its port; without them the "
+         "program finds the port in the environment, as PORT.\nA file that is there is never "
+         "overwritten."},
     {"check", cli_verb_check,
      BIT(STRICT) | BIT(OFFLINE) | BIT(ONLINE) | BIT(FORMAT) | BIT(CONFIG) | BIT(JSON),
      .summary = "every error of a configuration, in one run",

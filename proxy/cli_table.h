@@ -9,14 +9,23 @@
 
 /* What an option's value is, and what its field of struct cli is then. */
 enum cli_kind {
-    CLI_FLAG,   /* it has none: bool */
-    CLI_FILE,   /* a path: const char * */
-    CLI_CHOICE, /* one of `choices`: unsigned, its index */
-    CLI_COUNT,  /* a number up to CLI_COUNT_MAX: unsigned */
+    CLI_FLAG,       /* it has none: bool */
+    CLI_TEXT_VALUE, /* const char * */
+    CLI_FILE,       /* a path: const char * */
+    CLI_FOLDER,     /* likewise */
+    CLI_CHOICE,     /* one of `choices`: unsigned, its index */
+    CLI_COUNT,      /* a number up to CLI_COUNT_MAX: unsigned */
+    CLI_COMMAND,    /* the next word and all behind it, whatever they look like: char *const * */
 };
 #define CLI_COUNT_MAX 1000000
 
 enum cli_option_id {
+    CLI_OPT_HOST,
+    CLI_OPT_STATIC,
+    CLI_OPT_PROXY,
+    CLI_OPT_RUN,
+    CLI_OPT_HTTP,
+    CLI_OPT_HTTPS,
     CLI_OPT_STRICT,
     CLI_OPT_OFFLINE,
     CLI_OPT_ONLINE,

@@ -81,9 +81,16 @@ COMMON = {"config", "socket", "json", "help"}
 
 
 def man_items(page, section):
-    """The items of a section's list in the mdoc source: text of the head and what follows it."""
-    body = page.split(f"\n.Sh {section}\n")[1].split("\n.Sh ")[0]
-    return [(x.split("\n")[0], x) for x in body.split("\n.It ")[1:]]
+    """The items of a section's list in the mdoc source: the head of each in one line, and all of it."""
+    items, depth = [], 0
+    for line in page.split(f"\n.Sh {section}\n")[1].split("\n.Sh ")[0].split("\n"):
+        depth += line.startswith(".Bl ") - line.startswith(".El")
+        if line.startswith(".It ") and depth == 1:
+            items.append([line])
+        elif items:
+            items[-1].append(line)
+    heads = [" ".join(lines[1:lines.index(".Xc")]) if lines[0] == ".It Xo" else lines[0][4:] for lines in items]
+    return list(zip(heads, ("\n".join(lines) for lines in items)))
 
 
 @case()
@@ -94,14 +101,14 @@ def test_man_page(t):
     verbs = cli_table(t)
     flags = lambda text: {x.split()[0] for x in text.replace("Fl -", "\0").split("\0")[1:]}        # noqa: E731
     letters = lambda text: {x[0] for x in text.split("Fl ")[1:] if x[0] != "-"}                      # noqa: E731
-    items = [(head.split()[1], text) for head, text in man_items(page, "VERBS")]
-    assert sorted(name for name, _ in items) == sorted(verbs), (sorted(items), sorted(verbs))
-    for name, text in items:
+    items = [(head.lstrip(".").split()[1], head, text) for head, text in man_items(page, "VERBS")]
+    assert sorted(i[0] for i in items) == sorted(verbs), (items, sorted(verbs))
+    for name, head, text in items:
         options = verbs[name]["options"]
         assert flags(text) - COMMON == set(options) - COMMON, (name, flags(text), set(options))
         assert flags(text) <= set(options), (name, flags(text))
         assert letters(text) == {o["letter"] for n, o in options.items() if "letter" in o} - {"h"}, (name, letters(text))
-        assert ("Ar " in re.sub(r"Fl \S+ Ar \S+", "", text.split("\n")[0])) == ("word" in verbs[name]), (name, text)
+        assert ("Ar " in re.sub(r"Fl \S+ Ar \S+", "", head)) == ("word" in verbs[name]), (name, text)
         for option in options.values():
             for choice in option.get("choices", []) if option["name"] not in COMMON else []:
                 assert choice in text, (name, choice)
