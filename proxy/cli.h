@@ -25,7 +25,7 @@ struct cli {
     const char *socket;          /* NULL: the config's */
     const char *word;            /* the verb's own argument */
     enum cli_format format;
-    bool json, strict, offline, plan, watch, mdoc, metrics, help;
+    bool json, strict, offline, plan, watch, mdoc, metrics, uninstall, help;
     unsigned lines;                                 /* logs -n */
     bool follow;                                    /* logs -f */
     const char *host, *folder, *url, *http, *https; /* init */
@@ -52,6 +52,10 @@ const char *cli_config_file(struct cli *c); /* absolute */
 const char *cli_socket_path(
     struct cli *c); /* where the server listens, found even when the config is bad */
 
+/* Absolute; NULL and a sentence in *err when neither the file nor a server that runs with it tells.
+ */
+const char *cli_state_folder(struct cli *c, const char **err);
+
 /* cli_check.c: conf_load, and warnings of addresses that could not be listened on now. */
 struct conf *cli_load(struct cli *c, struct conf_source *src, unsigned flags, struct diags *d);
 
@@ -70,6 +74,7 @@ int cli_verb_status(struct cli *c);
 int cli_verb_stop(struct cli *c);
 int cli_verb_restart(struct cli *c);
 int cli_verb_logs(struct cli *c);
+int cli_verb_trust(struct cli *c);
 int cli_verb_explain(struct cli *c);
 int cli_verb_schema(struct cli *c);
 int cli_verb_version(struct cli *c);

@@ -118,6 +118,40 @@ static const char *socket_of_running(struct cli *c, const char *file)
     return found;
 }
 
+static const char *state_of_running(struct cli *c, const char *file)
+{
+    const char *socket = socket_of_running(c, file), *err;
+    json_t *ask = json_pack("{s:s}", "verb", "status");
+    json_t *reply = socket ? admin_call(c->arena, socket, ask, false, &err) : NULL;
+    const char *its = json_string_value(json_object_get(json_object_get(reply, "config"), "state"));
+    const char *state = its ? arena_strz(c->arena, str_of(its)) : NULL;
+    json_decref(ask);
+    json_decref(reply);
+    return state;
+}
+
+/* The server first: what a file leaves open depends on who runs it, which need not be who asks. */
+const char *cli_state_folder(struct cli *c, const char **err)
+{
+    const char *file = cli_config_file(c), *state = state_of_running(c, file);
+    if (state)
+        return state;
+    struct diags *d = diags_new();
+    struct conf_source *src = conf_source_fs(file);
+    struct conf *conf = conf_load(src, CONF_OFFLINE, d);
+    if (conf) {
+        state = arena_strz(c->arena, conf->state);
+        conf_unref(&conf);
+    } else {
+        *err = arena_fmt(c->arena, "%s cannot be used: `headgate check --config %s` says why", file,
+                         file)
+                   .p;
+    }
+    conf_source_close(&src);
+    diags_free(&d);
+    return state;
+}
+
 const char *cli_socket_path(struct cli *c)
 {
     if (c->socket)

@@ -40,9 +40,10 @@ static void write_tls(const struct starter *s, FILE *f)
     const struct conf_tls by_default = {.issuer = CONF_ISSUER_AUTO};
     bool local = conf_issuer_for(&by_default, s->host) == CONF_ISSUER_LOCAL;
     fputs("\n"
-          "    # Its certificate is of headgate's own CA: clients have to trust ca/root.crt in the "
-          "state\n"
-          "    # folder. With one of a public CA, this instead:\n"
+          "    # Its certificate is of headgate's own CA: `headgate trust` makes this machine "
+          "believe it,\n"
+          "    # others need ca/root.crt of the state folder. With one of a public CA, this "
+          "instead:\n"
           "    #   tls: { certificates: [{ cert: /path/to/fullchain.pem, key: /path/to/key.pem }] "
           "}\n",
           f);

@@ -37,6 +37,7 @@ const struct cli_option cli_options[CLI_N_OPTIONS] = {
                         .help = "go on with what they print from now on"},
     [CLI_OPT_LINES] = {"lines", .letter = 'n', .kind = CLI_COUNT, .value = "N", AT(lines),
                        .help = "so many of the last lines; 100"},
+    [CLI_OPT_UNINSTALL] = {"uninstall", AT(uninstall), .help = "take it out again"},
     [CLI_OPT_MDOC] = {"mdoc", AT(mdoc)},
     [CLI_OPT_METRICS] = {"metrics", AT(metrics)},
     [CLI_OPT_CONFIG] = {"config", .kind = CLI_FILE, .value = "FILE", AT(config),
@@ -83,6 +84,12 @@ const struct cli_verb cli_verbs[] = {
              "time, it stops first, while requests wait."},
     {"stop", cli_verb_stop, SERVER, .summary = "finish what is under way, end the services, exit",
      .text = "Returns when the server has ended."},
+    {"trust", cli_verb_trust, BIT(UNINSTALL) | BIT(CONFIG),
+     .summary = "let this machine trust the local CA's certificates",
+     .text =
+         "Puts the root certificate of headgate's own CA into the system's store, and into those "
+         "of Chromium and Firefox of the user who asks. What needs rights that the user lacks is "
+         "not tried, but said."},
     {"explain", cli_verb_explain, 0, CLI_CODE_WORD, .word_name = "CODE",
      .summary = "an error of `check` in full, such as E003"},
     {"schema", cli_verb_schema, BIT(MDOC) | BIT(METRICS),
@@ -95,9 +102,8 @@ const struct cli_verb cli_verbs[] = {
 const unsigned cli_n_verbs = ARRAY_LEN(cli_verbs);
 
 const char *const cli_later_verbs[] = {
-    "init",     "deploy",  "rollback", "promote", "hold",  "resume",
-    "releases", "history", "publish",  "certs",   "trust", "hash-password",
-    "selftest", "backup",  "restore",  "upgrade", NULL};
+    "deploy", "rollback",      "promote",  "hold",   "resume",  "releases", "history", "publish",
+    "certs",  "hash-password", "selftest", "backup", "restore", "upgrade",  NULL};
 
 const struct cli_verb *cli_verb_find(const char *name)
 {

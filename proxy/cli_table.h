@@ -34,6 +34,7 @@ enum cli_option_id {
     CLI_OPT_WATCH,
     CLI_OPT_FOLLOW,
     CLI_OPT_LINES,
+    CLI_OPT_UNINSTALL,
     CLI_OPT_MDOC,
     CLI_OPT_METRICS,
     CLI_OPT_CONFIG,

@@ -67,7 +67,7 @@ def test_static(t):
     assert gate.get("/").body == b"<p>a page"
     r = gate.get("/x", secure=False)
     assert r.status == 308 and r.get("location") == f"https://localhost:{gate.https}/x", r
-    for word in ("headgate check", "headgate reload", "headgate.yaml(5)", "# redirect_from:", "certificates:"):
+    for word in ("headgate check", "headgate reload", "headgate trust", "headgate.yaml(5)", "# redirect_from:", "certificates:"):
         assert word in written(gate), written(gate)
 
 
