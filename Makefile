@@ -256,6 +256,8 @@ install: all man ## into DESTDIR and PREFIX (/usr/local)
 	$(Q)for unit in $(UNITS_SYSTEMD); do \
 	    install -d $(DESTDIR)$(PREFIX)/lib/systemd/system && \
 	    sed 's,/usr/local/bin/,$(PREFIX)/bin/,' "conf/$$unit" > "$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit"; done
+	$(Q)install -Dm644 conf/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/headgate
+	$(Q)install -Dm644 conf/completion.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_headgate
 	$(Q)install -Dm644 conf/headgate.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/headgate.conf
 	$(Q)install -Dm644 -t $(DESTDIR)$(PREFIX)/share/doc/headgate README.md
 
@@ -263,7 +265,8 @@ uninstall: ## what install put there; configuration and state stay
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/bin/headgate
 	$(Q)rm -f $(DESTDIR)$(PREFIX)/share/man/man8/headgate.8 $(DESTDIR)$(PREFIX)/share/man/man5/headgate.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man7/headgate-metrics.7
 	$(Q)rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/systemd/system/,$(UNITS_SYSTEMD)) \
-	    $(DESTDIR)$(PREFIX)/lib/sysusers.d/headgate.conf
+	    $(DESTDIR)$(PREFIX)/lib/sysusers.d/headgate.conf $(DESTDIR)$(PREFIX)/share/bash-completion/completions/headgate \
+	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_headgate
 	$(Q)rm -rf $(DESTDIR)$(PREFIX)/share/doc/headgate
 
 clean: ## everything that was built, the demo's state too

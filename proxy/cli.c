@@ -63,6 +63,8 @@ static int dispatch(struct cli *c, int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--version") == 0)
         return cli_verb_version(c);
+    if (argc >= 2 && strcmp(argv[1], "complete") == 0) /* no verb for people: in no help */
+        return cli_complete(c, argv + 2);
     const char *err = cli_parse(c, argc, argv);
     if (err)
         return cli_usage_error("%s", err);

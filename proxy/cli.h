@@ -47,6 +47,9 @@ const char *cli_no_such_verb(struct cli *c, const char *name); /* says so, and w
 void cli_print_verbs(FILE *f);                                /* what `headgate --help` says */
 void cli_print_verb(struct cli *c, const struct cli_verb *v); /* and `headgate VERB --help` */
 
+/* cli_complete.c: for shells; the words behind the program's name, the last one unfinished. */
+int cli_complete(struct cli *c, char *const *words);
+
 /* cli_socket.c */
 const char *cli_config_file(struct cli *c); /* absolute */
 const char *cli_socket_path(

@@ -1,7 +1,10 @@
 """A program at a pseudo terminal: what it prints, and what is typed."""
+import fcntl
 import os
 import pty
+import struct
 import subprocess
+import termios
 import threading
 
 from procs import wait_for
@@ -11,6 +14,7 @@ class Terminal:
     def __init__(self, t, args, env=None, cwd=None):
         """Starts the program with the terminal as its three standard files."""
         self.master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 400, 0, 0))     # no line is broken
         self.text = ""
         self.proc = subprocess.Popen(args, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=cwd, start_new_session=True)
         os.close(slave)

@@ -241,6 +241,8 @@ def test_install(t):
     for name in EXPOSURE:
         u = Unit(t.path("d/opt/x/lib/systemd/system", name))
         assert u.get("ExecStart").startswith("/opt/x/bin/headgate run") and u.get("ExecReload").startswith("/opt/x/bin/headgate reload")
+    for name in ("bash-completion/completions/headgate", "zsh/site-functions/_headgate", "doc/headgate/examples/example.yaml", "man/man8/headgate.8"):
+        assert os.path.isfile(t.path("d/opt/x/share", name)), name
     r = t.run(["systemd-sysusers", "--dry-run", t.path("d/opt/x/lib/sysusers.d/headgate.conf")])
     assert r.returncode == 0, r
     r = t.run(["make", "-C", ROOT, "uninstall", f"DESTDIR={t.path('d')}", "PREFIX=/opt/x", f"BUILD={os.environ['BUILD']}"])
