@@ -61,9 +61,12 @@ def decode(data):
 
 # --- the server; node_server.js says what the methods do
 
+SAID = "made to fail: ä%"
+
+
 def details(code):
     any_ = lengthed(0x0a, b"type.googleapis.com/probe.Note") + lengthed(0x12, encode({"text": "why", "n": 7}))
-    return bytes([0x08, code]) + lengthed(0x12, b"made to fail") + lengthed(0x1a, any_)
+    return bytes([0x08, code]) + lengthed(0x12, SAID.encode()) + lengthed(0x1a, any_)
 
 
 def code_of(number):
@@ -98,7 +101,7 @@ class Probe:
         if note["text"] == "late":
             context.send_initial_metadata((("x-begin", "1"),))
         context.set_trailing_metadata((("x-why", "because"), ("grpc-status-details-bin", details(note["n"]))))
-        context.abort(code_of(note["n"]), "made to fail: ä%")
+        context.abort(code_of(note["n"]), SAID)
 
     def FailAfter(self, note, context):
         yield {"text": "one", "n": 1}
@@ -106,8 +109,8 @@ class Probe:
 
     def Meta(self, note, context):
         echo = [(k, v) for k, v in context.invocation_metadata() if k.startswith("x-echo")]
-        context.send_initial_metadata(echo)
-        context.set_trailing_metadata([(k.replace("x-echo", "x-tail"), v) for k, v in echo])
+        context.send_initial_metadata(echo + [("x-two", "a"), ("x-two", "b")])
+        context.set_trailing_metadata([(k.replace("x-echo", "x-tail"), v) for k, v in echo] + [("x-tail-two", "a"), ("x-tail-two", "b")])
         return {}
 
     def Wait(self, note, context):
@@ -217,6 +220,10 @@ class Client:
         timeout = spec["timeout"] / 1000 if spec.get("timeout") else None
         c, kind = self.begin(spec["host"], spec["method"], notes, metadata, timeout, spec.get("open", False))
         got = []
+        while spec.get("when_live") and not self.begin(spec["host"], "Live", [{}])[0].result()["n"]:
+            pass
+        if spec.get("when_live"):
+            c.cancel()
         try:
             for note in c if kind.endswith("stream") else [c.result()]:
                 got.append({"size": len(note["text"]), "n": note["n"]} if len(note["text"]) > 1000 else note)

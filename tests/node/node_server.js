@@ -2,10 +2,12 @@
 import * as grpc from "@grpc/grpc-js";
 import { METHODS, SERVICE, decode, encode } from "./note.js";
 
-// google.rpc.Status { code, message: "made to fail", details: [Any { type_url: …/probe.Note, value: Note { text: "why", n: 7 } }] }
+const SAID = "made to fail: ä%";
+
+// google.rpc.Status { code, message: SAID, details: [Any { type_url: …/probe.Note, value: Note { text: "why", n: 7 } }] }
 function details(code) {
   const any = [...lengthed(0x0a, new TextEncoder().encode("type.googleapis.com/probe.Note")), ...lengthed(0x12, encode({ text: "why", n: 7 }))];
-  return Buffer.from([0x08, code, ...lengthed(0x12, new TextEncoder().encode("made to fail")), ...lengthed(0x1a, any)]);
+  return Buffer.from([0x08, code, ...lengthed(0x12, new TextEncoder().encode(SAID)), ...lengthed(0x1a, any)]);
 }
 const lengthed = (tag, bytes) => [tag, bytes.length, ...bytes];
 
@@ -13,7 +15,7 @@ function failure(code) {
   const metadata = new grpc.Metadata();
   metadata.set("x-why", "because");
   metadata.set("grpc-status-details-bin", details(code));
-  return { code, details: "made to fail: ä%", metadata };
+  return { code, details: SAID, metadata };
 }
 
 const die = () => process.kill(process.pid, "SIGKILL");
@@ -44,7 +46,7 @@ const handlers = {
     call.write({ text: "one", n: 1 });
     call.emit("error", failure(call.request.n));
   },
-  // The request's x- metadata comes back twice: x-… as initial, x-tail-… as trailing metadata.
+  // The request's x-echo… comes back twice, as initial metadata and, named x-tail…, as trailing one; and a key with two values.
   Meta(call, done) {
     const head = new grpc.Metadata(), tail = new grpc.Metadata();
     for (const key of Object.keys(call.metadata.getMap()))
@@ -53,8 +55,12 @@ const handlers = {
           head.add(key, value);
           tail.add(key.replace("x-echo", "x-tail"), value);
         }
+    for (const value of ["a", "b"]) {
+      head.add("x-two", value);
+      tail.add("x-tail-two", value);
+    }
     call.sendMetadata(head);
-    done(null, { text: "", n: 0 }, tail);
+    done(null, {}, tail);
   },
   Wait: (call) => waits(call),
   Live: (call, done) => done(null, { n: live }),

@@ -98,12 +98,15 @@ export function seen(pairs) {
 
 // One call of a spec that a test wrote; `call` is what the client's file provides:
 //   call(method, notes, { metadata, timeout, open, onNote, onCancel }) → { code, message, head, tail }
-// metadata: pairs; timeout: ms; open: the client's stream is not ended; onNote: a note came; onCancel(fn): fn cancels.
+// metadata: pairs, -bin values in hex; timeout: ms; open: the client's stream is not ended; onNote: a note came; onCancel(fn): fn cancels.
+// The spec says the same, and when the call is cancelled or its server killed: at_first, with its first note; when_live, as soon as
+// the server has it.
 export async function probe(call, spec) {
   const got = [];
   const notes = spec.notes.map((n) => (n.size ? { text: "x".repeat(n.size), n: n.n } : n));
   let cancel = () => {};
-  const outcome = await call(spec.method, notes, {
+  const aside = (method, onNote = () => {}) => call(method, [{}], { metadata: [], onCancel: () => {}, onNote });
+  const under_way = call(spec.method, notes, {
     metadata: spec.metadata ?? [],
     timeout: spec.timeout,
     open: spec.open ?? false,
@@ -112,9 +115,12 @@ export async function probe(call, spec) {
       got.push(note.text.length > 1000 ? { size: note.text.length, n: note.n } : { text: note.text, n: note.n });
       if (got.length !== 1) return;
       if (spec.at_first === "cancel") cancel();
-      if (spec.at_first === "kill") call("Exit", [{}], { metadata: [], onCancel: () => {}, onNote: () => {} });
+      if (spec.at_first === "kill") aside("Exit");
     },
   });
+  for (let live = 0; spec.when_live && !live; ) await aside("Live", (note) => (live = note.n));
+  if (spec.when_live) cancel();
+  const outcome = await Promise.race([under_way, new Promise((_, reject) => setTimeout(reject, 60000, new Error("the call does not end")))]);
   if (spec.flood) got.splice(1);
   return { ...outcome, got };
 }
