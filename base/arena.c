@@ -47,6 +47,7 @@ struct arena {
  * of the process, so that malloc is not on the hot path.
  */
 #define CHUNK_USUAL 4096
+#define CHUNK_LEAST 512
 #define FREE_MAX    256
 static struct chunk *free_list;
 static unsigned free_count;
@@ -94,8 +95,7 @@ static void *chunk_take(struct chunk *c, size_t n)
 
 struct arena *arena_new(size_t first)
 {
-    if (first < CHUNK_USUAL)
-        first = CHUNK_USUAL;
+    first = MAX(first, (size_t)CHUNK_LEAST);
     struct chunk *c = chunk_new(first);
     /* The arena lives in its own first chunk. */
     struct arena *a = chunk_take(c, sizeof(*a));

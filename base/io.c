@@ -545,6 +545,17 @@ void io_start_tls(struct io *io, SSL *ssl)
         io->state = IO_HANDSHAKE;
 }
 
+void io_keepalive(struct io *io)
+{
+    int on = 1, idle_s = 60, again_s = 15, tries = 4;
+    if (io->fd < 0 || setsockopt(io->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) < 0)
+        return;
+    /* These fail on a Unix socket, whose peer cannot vanish unnoticed. */
+    setsockopt(io->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    setsockopt(io->fd, IPPROTO_TCP, TCP_KEEPINTVL, &again_s, sizeof(again_s));
+    setsockopt(io->fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof(tries));
+}
+
 static void on_connect_failed(struct turn_task *t)
 {
     struct io *io = container_of(t, struct io, flush);

@@ -69,6 +69,11 @@ void io_start_tls(struct io *io, SSL *ssl);
 /* Non-blocking connect; on_open or on_error follows, never from inside this call. */
 void io_connect(struct io *io, const struct sockaddr *addr, socklen_t len,
                 const struct io_ops *ops);
+/*
+ * The kernel asks a silent peer whether it still lives, and after about two minutes without an
+ * answer it is an error. For connections that no deadline watches.
+ */
+void io_keepalive(struct io *io);
 /* Queues bytes; sent at the end of the turn. Never fails: errors come by on_error. */
 void io_write(struct io *io, const void *p, size_t n);
 /* The same; a slice of 4 KiB or more is kept (plain) or encrypted in place (TLS), not copied. */

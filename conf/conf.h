@@ -168,6 +168,7 @@ struct conf_route {
     struct diag_place place;
     struct conf_service *service; /* proxy */
     bool strip_prefix;
+    bool websocket;   /* may switch to it */
     unsigned root;    /* files: index in conf.roots */
     struct str index; /* files: "index.html"; empty: none */
     bool listing;

@@ -53,6 +53,7 @@ static void check_fit(struct load *l, const struct node *map, enum conf_handler 
         const char *words;
     } fits[] = {
         {"strip_prefix", 1U << CONF_PROXY, "proxy"},
+        {"websocket", 1U << CONF_PROXY, "proxy"},
         {"index", 1U << CONF_FILES, "files"},
         {"listing", 1U << CONF_FILES, "files"},
         {"fallback", 1U << CONF_FILES, "files"},
@@ -111,6 +112,7 @@ static void load_proxy(struct load *l, const struct scope *sc, const struct node
     const struct node *n = node_get(map, "proxy");
     struct str name = get_text(l, sc, map, G_ROUTE, "proxy");
     r->strip_prefix = get_bool(l, sc, map, G_ROUTE, "strip_prefix");
+    r->websocket = get_bool(l, sc, map, G_ROUTE, "websocket");
     if (name.n)
         r->service = find_service(l, n, name, site);
 }

@@ -449,8 +449,8 @@ const struct schema_key schema_keys[] = {
       "Serves a Hugo site.")
     K(G_ROUTE, "strip_prefix", T_BOOL, ONE, 0, "off",
       "proxy: the backend sees the path without the route's prefix.")
-    K(G_ROUTE, "websocket", T_BOOL, ONE, S_LATER, "on",
-      "proxy: let WebSocket through.")
+    K(G_ROUTE, "websocket", T_BOOL, ONE, 0, "on",
+      "proxy: let WebSocket through, to the backend always as HTTP/1.1; off: it is refused with 403.")
     K(G_ROUTE, "index", T_STRING, ONE, S_OFF | S_NONE, "index.html",
       "files: served for a folder.")
     K(G_ROUTE, "listing", T_BOOL, ONE, 0, "off",

@@ -243,6 +243,20 @@ static void put_call(struct out *o, const struct grpc_call *c)
     put_number(o, "messages_out", c->out.messages);
 }
 
+/* Where it went; a tunnel has only the names left. */
+static void put_place(struct out *o, const struct req *r)
+{
+    struct str site = r->site ? r->site->name : r->kept.site;
+    struct str route = r->route ? r->route->path : r->kept.route;
+    struct str service = r->route && r->route->service ? r->route->service->name : r->kept.service;
+    if (site.n)
+        put_text(o, "site", site, CUT_NAME);
+    if (route.n)
+        put_text(o, "route", route, CUT_NAME);
+    if (service.n)
+        put_text(o, "service", service, CUT_NAME);
+}
+
 static void line_json(struct out *o, const struct req *r, bool query)
 {
     unsigned ms;
@@ -270,12 +284,7 @@ static void line_json(struct out *o, const struct req *r, bool query)
     put_number(o, "duration_ms", us / 1000);
     out_char(o, '.');
     put_3(o, (unsigned)(us % 1000));
-    if (r->site)
-        put_text(o, "site", r->site->name, CUT_NAME);
-    if (r->route)
-        put_text(o, "route", r->route->path, CUT_NAME);
-    if (r->route && r->route->service)
-        put_text(o, "service", r->route->service->name, CUT_NAME);
+    put_place(o, r);
     if (r->kind != REQ_HTTP)
         put_text(o, "kind", str_of(req_kind_text(r->kind)), CUT_METHOD);
     if (r->grpc)

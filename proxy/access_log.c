@@ -214,9 +214,11 @@ static bool excluded(const struct conf *c, struct str path)
 
 void access_log_write(const struct req *r)
 {
-    if (!r->snap || sink.kind == SINK_NONE)
+    /* A tunnel let its snapshot go: the present one says how it is logged. */
+    const struct snapshot *snap = r->snap ? r->snap : snapshot_current();
+    if (!snap || sink.kind == SINK_NONE)
         return;
-    const struct conf *c = r->snap->conf;
+    const struct conf *c = snap->conf;
     if (c->log.format == CONF_ACCESS_OFF || excluded(c, r->path))
         return;
     if (sink.used > BUFFER_MAX - ACCESS_LINE_MAX && !sink.stuck)

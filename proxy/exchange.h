@@ -24,6 +24,7 @@ struct exchange_request {
     struct str query;            /* p == NULL: there is none */
     const struct fields *fields; /* end-to-end only; neither Host nor framing */
     uint64_t length;             /* of the body; 0: none; EXCHANGE_LENGTH_UNKNOWN */
+    struct str upgrade;          /* HTTP/1.1: the protocol that is asked for; p NULL: none */
 };
 
 /* An answer's head; it lies in the arena that exchange_start got. */
@@ -32,6 +33,12 @@ struct exchange_head {
     struct fields fields; /* framing and hop-by-hop ones are flagged FIELD_HOP */
     uint64_t length;      /* EXCHANGE_LENGTH_UNKNOWN: told by the end */
     bool no_body;         /* on_body with `end` and nothing in it, or on_end, follows */
+    /*
+     * 101: to this protocol; p NULL: it is a plain answer. From now on bytes go both ways.
+     * exchange_write_end ends ours, on_body with `end` tells that the backend ended its; neither is
+     * the exchange's end, only exchange_abort and on_error are.
+     */
+    struct str upgrade;
 };
 
 enum exchange_failure {

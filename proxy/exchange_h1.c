@@ -24,9 +24,10 @@ const char exchange_err_gap_timeout[] = "the backend stopped in the middle of it
 
 enum h1_state {
     EX_CONNECTING,
-    EX_HEAD, /* the answer's head is awaited */
-    EX_BODY, /* the answer's body comes */
-    EX_IDLE, /* kept, between exchanges */
+    EX_HEAD,   /* the answer's head is awaited */
+    EX_BODY,   /* the answer's body comes */
+    EX_TUNNEL, /* another protocol is spoken, both ways */
+    EX_IDLE,   /* kept, between exchanges */
     EX_CLOSED
 };
 
@@ -43,6 +44,7 @@ struct h1_exchange {
     struct backend_tls *tls;  /* counted; NULL: plain */
     bool request_done;        /* all of the request was written */
     bool request_chunked;
+    bool upgrade; /* another protocol was asked for */
     bool keep_alive;
     struct slab *head; /* an answer's head that did not come in one piece */
     size_t head_held;  /* bytes of it that the client's budget knows of */
@@ -143,7 +145,7 @@ static void fail(struct h1_exchange *x, const char *err)
 {
     bool silent = x->state == EX_CONNECTING || (x->state == EX_HEAD && !x->head && !x->interim);
     bool stale = silent && x->used > 1;
-    bool idle = x->state == EX_IDLE;
+    bool idle = x->state == EX_IDLE, tunnel = x->state == EX_TUNNEL;
     if (x->state == EX_CLOSED)
         return;
     if (x->state == EX_CONNECTING)
@@ -151,8 +153,9 @@ static void fail(struct h1_exchange *x, const char *err)
     exchange_close(x);
     if (idle)
         return;
-    /* How long an answer takes is the request's affair more often than the instance's. */
-    if (!stale && err != exchange_err_response_timeout && err != exchange_err_gap_timeout)
+    /* How long an answer takes, or a tunnel lasts, is not the instance's affair alone. */
+    if (!stale && !tunnel && err != exchange_err_response_timeout &&
+        err != exchange_err_gap_timeout)
         backend_failed(x->e.instance, err);
     x->e.ops->on_error(&x->e, err, stale ? EXCHANGE_STALE : EXCHANGE_BROKEN);
 }
@@ -183,6 +186,7 @@ static void on_deadline(struct deadline *d)
     case EX_IDLE:
         limit = KEEP_MS;
         break;
+    case EX_TUNNEL: /* may be silent for ever: its owner's affair */
     case EX_CLOSED:
         return;
     }
@@ -232,7 +236,7 @@ struct exchange *exchange_h1_start(const struct exchange_start *s)
     x->e.method = s->method;
     x->e.timeouts = s->timeouts;
     belong(x, s->budget, s->room);
-    x->request_done = x->request_chunked = false;
+    x->request_done = x->request_chunked = x->upgrade = false;
     x->scanned = x->interim = 0;
     /* Backends are ours, but their answers are bounded all the same. */
     x->limits = (struct h1_limits){.head = 64 * 1024, .target = SIZE_MAX, .fields = 500};
@@ -305,6 +309,11 @@ static const char *h1_write_head(struct exchange *e, const struct exchange_reque
     request_line(&o, r);
     for (unsigned i = 0; i < r->fields->n; i++)
         field(&o, r->fields->v[i].name, r->fields->v[i].value);
+    if (r->upgrade.p) {
+        x->upgrade = true;
+        field(&o, STR("connection"), STR("upgrade"));
+        field(&o, STR("upgrade"), r->upgrade);
+    }
     framing(&o, x, r->length);
     out_lit(&o, "\r\n");
     if (o.over)
@@ -332,6 +341,8 @@ static void h1_write_end(struct exchange *e, const struct fields *trailers)
 {
     struct h1_exchange *x = h1_of(e);
     x->request_done = true;
+    if (x->state == EX_TUNNEL)
+        io_shutdown(&x->io);
     if (!x->request_chunked)
         return;
     io_write(&x->io, "0\r\n", 3);
@@ -483,6 +494,27 @@ static void on_body(struct h1_exchange *x, struct slice s)
     }
 }
 
+/* The connection is a tunnel from now on; who asked judges whether it is what was asked for. */
+static void switched(struct h1_exchange *x, struct h1_head *h, struct slice rest)
+{
+    if (!x->upgrade || !h->upgrade.p) {
+        fail(x, "the backend switched protocols unasked");
+        return;
+    }
+    state_set(x, EX_TUNNEL);
+    x->keep_alive = false;
+    deadline_cancel(&x->deadline);
+    io_keepalive(&x->io);
+    backend_served(x->e.instance);
+    struct exchange_head head = {.status = 101,
+                                 .fields = h->fields,
+                                 .length = EXCHANGE_LENGTH_UNKNOWN,
+                                 .upgrade = h->upgrade};
+    x->e.ops->on_head(&x->e, &head);
+    if (x->state == EX_TUNNEL && rest.n)
+        x->e.ops->on_body(&x->e, &rest, 1, false);
+}
+
 static void head_complete(struct h1_exchange *x, struct h1_head *h, struct slice rest)
 {
     bool none = h->framing == H1_NO_BODY || (h->framing == H1_LENGTH && !h->length);
@@ -492,7 +524,7 @@ static void head_complete(struct h1_exchange *x, struct h1_head *h, struct slice
     if (h->framing == H1_CHUNKED)
         h1_chunked_init(&x->chunked, x->e.arena, &x->limits);
     if (h->status == 101) {
-        fail(x, "the backend switched protocols unasked");
+        switched(x, h, rest);
         return;
     }
     if (none && rest.n)
@@ -617,6 +649,9 @@ static void on_read(struct io *io, struct slice s)
     case EX_BODY:
         on_body(x, s);
         return;
+    case EX_TUNNEL:
+        x->e.ops->on_body(&x->e, &s, 1, false);
+        return;
     case EX_IDLE: /* an answer that nobody asked for */
         exchange_close(x);
         return;
@@ -633,13 +668,17 @@ static void on_eof(struct io *io)
         answer_over(x, NULL, NULL, 0);
         return;
     }
+    if (x->state == EX_TUNNEL) {
+        x->e.ops->on_body(&x->e, NULL, 0, true);
+        return;
+    }
     fail(x, x->state == EX_BODY ? err_truncated : err_eof);
 }
 
 static void on_drain(struct io *io)
 {
     struct h1_exchange *x = of(io);
-    if (x->state == EX_HEAD || x->state == EX_BODY)
+    if (x->state == EX_HEAD || x->state == EX_BODY || x->state == EX_TUNNEL)
         x->e.ops->on_sent(&x->e);
 }
 
@@ -647,7 +686,7 @@ static void on_error(struct io *io, const char *err)
 {
     struct h1_exchange *x = of(io);
     /* Who answers early and closes makes our sending fail, while its answer waits to be read. */
-    if (x->state == EX_HEAD || x->state == EX_BODY)
+    if (x->state == EX_HEAD || x->state == EX_BODY || x->state == EX_TUNNEL)
         io_read_rest(io);
     if (io->ssl && x->state == EX_CONNECTING) {
         err = backend_tls_error(io->ssl, err);

@@ -8,6 +8,7 @@
 #include "base/io.h"
 #include "base/stats.h"
 #include "proxy/client.h"
+#include "proxy/websocket.h"
 
 #define DISCARD_MAX (1024 * 1024) /* of an unread request body, to keep the connection */
 /* a draining worker still waits that long for a connection's first request */
@@ -79,10 +80,17 @@ static void body_framing(struct h1 *h, const struct h1_head *head, const struct 
     r->expect_continue = head->expect_continue && !h->body_done;
 }
 
-static void request_start(struct client *c)
+/* What else of Upgrade there may be is ignored (RFC 9110 7.8), as if it had not come. */
+static bool asks_websocket(const struct h1_head *head)
+{
+    return head->method == METHOD_GET && websocket_is_token(head->upgrade) &&
+           (head->framing == H1_NO_BODY || (head->framing == H1_LENGTH && !head->length));
+}
+
+static void request_start(struct client *c, bool apart)
 {
     struct h1 *h = &c->h1;
-    h->req = req_new(c, &h1_codec, h);
+    h->req = apart ? req_new_apart(c, &h1_codec, h) : req_new(c, &h1_codec, h);
     h->answer_chunked = h->answer_done = false;
     h->discarded = 0;
     h->requests++;
@@ -93,7 +101,7 @@ static void request_start(struct client *c)
 static void head_refused(struct client *c, unsigned status, const char *why)
 {
     struct h1 *h = &c->h1;
-    request_start(c);
+    request_start(c, false);
     h->framing = H1_NO_BODY;
     h->body_done = true;
     h->keep_alive = false;
@@ -114,6 +122,8 @@ static void head_complete(struct client *c, struct h1_head *head)
     r->authority = head->host;
     r->fields = head->fields;
     body_framing(h, head, &l);
+    if (asks_websocket(head))
+        r->protocol = head->upgrade;
     req_begin(r);
 }
 
@@ -138,7 +148,7 @@ static size_t head_parse(struct client *c, char *p, size_t n)
     char *copy = arena_alloc(a, (size_t)got);
     memcpy(copy, p, (size_t)got);
     h1_rebase(&head, p, copy);
-    request_start(c);
+    request_start(c, asks_websocket(&head));
     head_complete(c, &head);
     return (size_t)got;
 }
@@ -206,6 +216,10 @@ static size_t step_body(struct client *c, const struct slice *s)
 {
     struct h1 *h = &c->h1;
     struct slice piece = *s;
+    if (h->framing == H1_UNTIL_CLOSE) {
+        req_body(h->req, piece);
+        return piece.n;
+    }
     if (h->framing == H1_LENGTH) {
         piece.n = (size_t)MIN((uint64_t)s->n, h->body_left);
         h->body_left -= piece.n;
@@ -237,6 +251,12 @@ static size_t step_body(struct client *c, const struct slice *s)
         break;
     }
     return s->n - data.n;
+}
+
+/* Bytes of another protocol come in. */
+static bool tunnel_in(const struct h1 *h)
+{
+    return h->framing == H1_UNTIL_CLOSE && h->state == H1_REQUEST && !h->body_done;
 }
 
 static void request_over(struct client *c);
@@ -321,6 +341,11 @@ static void pump(struct client *c, struct slice *fresh)
         return;
     if (fresh && fresh->n)
         sliceq_push(&h->in, *fresh);
+    if (c->io.eof_seen && !h->in.bytes && tunnel_in(h)) {
+        body_over(h, NULL);
+        if (c->state != CLIENT_OPEN)
+            return;
+    }
     bool body_held = h->state == H1_REQUEST && !h->body_done && !h->req->body_wanted;
     if (h->in.bytes || body_held)
         io_pause(&c->io, IO_PAUSE_PEER);
@@ -348,6 +373,10 @@ static void h1_eof(struct client *c)
     /* Like nginx and most others: a client that ends its side no longer wants an answer. What was
      * answered already is still delivered. */
     struct h1 *h = &c->h1;
+    if (tunnel_in(h)) { /* where the two directions end apart */
+        pump(c, NULL);
+        return;
+    }
     if (!io_queued(&c->io) || h->state == H1_REQUEST) {
         client_close(c);
     } else if (h->state == H1_DISCARD) {
@@ -391,7 +420,7 @@ static struct client *client_of(struct req *r)
     return r->client;
 }
 
-/* Status line and fields, framing apart. */
+/* Status line and fields, framing and hop-by-hop apart. */
 static void head_fields(struct out *o, const struct req *r)
 {
     bool dated = false;
@@ -457,6 +486,30 @@ static void answer_over(struct client *c)
     pump(c, NULL);
 }
 
+/* The request's body is what comes from now on, until the client ends its side. */
+static void codec_tunnel(struct req *r)
+{
+    static char scratch[HEAD_SCRATCH];
+    struct client *c = client_of(r);
+    struct h1 *h = &c->h1;
+    struct out o = out_on(scratch, sizeof(scratch));
+    h->framing = H1_UNTIL_CLOSE;
+    h->body_done = h->keep_alive = h->answer_chunked = false;
+    r->body_ended = false;
+    r->body_length = REQ_LENGTH_UNKNOWN;
+    head_fields(&o, r);
+    out_lit(&o, "connection: upgrade\r\nupgrade: ");
+    out_str(&o, r->protocol);
+    out_lit(&o, "\r\n\r\n");
+    if (o.over) {
+        req_fail(r, 502, "the answer's head is too large");
+        return;
+    }
+    io_keepalive(&c->io);
+    io_write(&c->io, o.p, o.n);
+    io_want_drain(&c->io);
+}
+
 static void codec_head(struct req *r, bool end)
 {
     static char scratch[HEAD_SCRATCH];
@@ -499,10 +552,19 @@ static void codec_data(struct req *r, const struct slice *v, unsigned n, bool en
         io_write_slice(&c->io, v[i]);
     if (total && h->answer_chunked)
         io_write(&c->io, "\r\n", 2);
-    if (end)
+    if (end && r->state == REQ_TUNNEL)
+        io_shutdown(&c->io); /* what the client sends is still taken */
+    else if (end)
         answer_over(c);
     else
         io_want_drain(&c->io);
+}
+
+static void codec_tunnel_over(struct req *r)
+{
+    struct client *c = client_of(r);
+    c->h1.answer_done = true;
+    request_over(c);
 }
 
 static void codec_trailers(struct req *r, const struct fields *t)
@@ -566,6 +628,8 @@ const struct codec h1_codec = {
     .info = codec_info,
     .want_body = codec_want_body,
     .reset = codec_reset,
+    .tunnel = codec_tunnel,
+    .tunnel_over = codec_tunnel_over,
 };
 
 static void h1_drained(struct client *c)
@@ -583,6 +647,8 @@ static uint64_t request_time_left(const struct client *c, const char **why)
 {
     const struct h1 *h = &c->h1;
     const struct req *r = h->req;
+    if (h->framing == H1_UNTIL_CLOSE)
+        return UINT64_MAX; /* it may be silent, and not be read, for as long as it likes */
     const struct conf_timeouts *t = r->route ? &r->route->timeouts : &r->snap->conf->timeouts;
     uint64_t left = UINT64_MAX;
     if (!h->body_done && r->body_wanted && !(c->io.paused & IO_PAUSE_BUDGET)) {

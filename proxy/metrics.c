@@ -93,8 +93,16 @@ void metrics_rows_free(struct metrics_rows **mp)
 
 /* ---- counting ---- */
 
+struct route_row *metrics_row_keep(const struct req *r)
+{
+    const struct row_key key = route_key(r->site, r->route->path);
+    return row_of(&key);
+}
+
 static struct route_row *row_of_req(const struct req *r)
 {
+    if (r->kept.row)
+        return r->kept.row;
     const struct metrics_rows *m = r->snap->rows;
     if (!r->site)
         return m->other;
@@ -116,7 +124,10 @@ void metrics_count(const struct req *r)
     row_add(&row->requests[r->method][class_of(r)], 1);
     row_add(&row->body_in, (int64_t)r->body_in);
     row_add(&row->body_out, (int64_t)r->body_out);
-    row_observe(&row->seconds, r->took_us);
+    /* How long a tunnel stands says nothing about how long an answer takes. */
+    row_observe(&row->seconds, r->kept.row ? r->kept.answered_us : r->took_us);
+    if (r->kept.row)
+        rows_drop(ROW_ROUTE, r->kept.row);
 }
 
 struct str metrics_listener_kind(uint32_t kind)

@@ -24,6 +24,12 @@ void metrics_rows_free(struct metrics_rows **m); /* fine on NULL */
 void metrics_route_keys(const struct conf *c, void (*each)(void *ctx, const struct row_key *key),
                         void *ctx);
 
+/*
+ * Its row, for a request that outlives its snapshot: as r->kept.row, which metrics_count gives
+ * back.
+ */
+struct route_row *metrics_row_keep(const struct req *r);
+
 /* The request is over: adds it to its row. Once a request; a few stores. */
 void metrics_count(const struct req *r);
 

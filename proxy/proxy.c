@@ -9,6 +9,8 @@
 #include "proxy/field_rules.h"
 #include "proxy/forwarded.h"
 #include "proxy/req.h"
+#include "proxy/tunnel.h"
+#include "proxy/websocket.h"
 
 /* Request body waiting for the backend before the client is paused. */
 #define QUEUE_HIGH (16 * 1024)
@@ -39,6 +41,7 @@ struct proxy {
     unsigned tries;      /* instances that were asked */
     uint64_t wait_until; /* ms */
     struct backend_stream stream;
+    struct str key;    /* a WebSocket's Sec-WebSocket-Key, as the backend gets it */
     bool ending;       /* an event stream that is to end when the send under way is out */
     uint64_t asked_us; /* the exchange began */
 };
@@ -54,9 +57,15 @@ static void proxy_over(struct proxy *p)
     sliceq_fini(&p->held);
 }
 
+static bool is_websocket(const struct proxy *p)
+{
+    return p->req->kind == REQ_WEBSOCKET;
+}
+
 static enum exchange_protocol protocol_of(const struct proxy *p)
 {
-    return p->req->route->service->protocol == CONF_HTTP1 ? EXCHANGE_H1 : EXCHANGE_H2;
+    bool h1 = is_websocket(p) || p->req->route->service->protocol == CONF_HTTP1;
+    return h1 ? EXCHANGE_H1 : EXCHANGE_H2;
 }
 
 /* ---- the request's head ---- */
@@ -108,6 +117,21 @@ static struct str authority_of(const struct req *r, const struct backend_instanc
     return r->authority;
 }
 
+/* The handshake's half that only HTTP/1.1 has (RFC 8441 5). The client's own passes through. */
+static void websocket_key(struct proxy *p, struct fields *to)
+{
+    struct req *r = p->req;
+    if (r->method == METHOD_CONNECT) {
+        char *key = arena_alloc(r->arena, WEBSOCKET_KEY_SIZE);
+        websocket_key_new(key);
+        p->key = (struct str){key, WEBSOCKET_KEY_SIZE};
+        fields_remove(to, STR("sec-websocket-key"));
+        add(r, to, "sec-websocket-key", p->key);
+    } else {
+        p->key = websocket_field(&r->fields, STR("sec-websocket-key"));
+    }
+}
+
 static void write_head(struct proxy *p)
 {
     struct req *r = p->req;
@@ -123,20 +147,23 @@ static void write_head(struct proxy *p)
     field_rules_apply(&r->route->backend_fields, true, r->arena, &fields);
     if (protocol_of(p) == EXCHANGE_H2)
         add(r, &fields, "te", STR("trailers")); /* we pass them on, whatever the client said */
-    struct exchange_request request = {.method = r->method_text,
+    if (is_websocket(p))
+        websocket_key(p, &fields);
+    struct exchange_request request = {.method = is_websocket(p) ? STR("GET") : r->method_text,
                                        .scheme = r->scheme,
                                        .authority = authority_of(r, p->x->instance),
                                        .path = path_of(r),
                                        .query = r->query,
                                        .fields = &fields,
-                                       .length = r->body_length};
+                                       .length = is_websocket(p) ? 0 : r->body_length,
+                                       .upgrade = is_websocket(p) ? STR("websocket") : STR_NULL};
     const char *err = exchange_write_head(p->x, &request);
     if (err) {
         req_fail(r, 431, err);
         return;
     }
     write_held(p);
-    if (r->body_ended)
+    if (r->body_ended || is_websocket(p)) /* what a WebSocket's client sends waits for the 101 */
         exchange_write_end(p->x, p->trailers);
     else if (exchange_connecting(p->x))
         exchange_want_sent(p->x); /* while nobody takes it, the body stays where it is */
@@ -178,7 +205,7 @@ static void start_exchange(struct proxy *p, struct backend_instance *i)
         .tls = tls,
         .fresh = p->retried,
         .arena = r->arena,
-        .method = r->method,
+        .method = is_websocket(p) ? METHOD_GET : r->method,
         .timeouts = {.connect_ms = t->connect, .response_ms = t->response, .gap_ms = t->body_gap},
         .ops = &ops,
         .owner = p,
@@ -189,7 +216,7 @@ static void start_exchange(struct proxy *p, struct backend_instance *i)
     p->state = PROXY_SENDING;
     p->asked_us = now_us();
     p->x = exchange_start(protocol_of(p), &start);
-    r->instance = i->text;
+    r->instance = arena_str(r->arena, i->text); /* the log's; the instance may be gone by then */
     write_head(p);
 }
 
@@ -308,10 +335,38 @@ static void count_answer(const struct proxy *p, const struct exchange *x)
     row_observe(&row->seconds, now_us() - p->asked_us);
 }
 
+/* The exchange is the tunnel's from now on. */
+static void on_switch(struct proxy *p, struct exchange_head *h)
+{
+    struct req *r = p->req;
+    struct exchange *x = p->x;
+    const char *err = websocket_answer_check(&h->fields, h->upgrade, p->key);
+    if (err) {
+        row_add(&x->instance->service->row->failures, 1);
+        req_fail(r, 502, err);
+        return;
+    }
+    r->answer.status = h->status;
+    r->answer.fields = h->fields;
+    p->state = PROXY_ANSWERED;
+    count_answer(p, x);
+    p->x = NULL;
+    proxy_over(p);
+    tunnel_open(r, x);
+}
+
 static void on_head(struct exchange *x, struct exchange_head *h)
 {
     struct proxy *p = x->owner;
     struct req *r = p->req;
+    if (h->upgrade.p) {
+        on_switch(p, h);
+        return;
+    }
+    if (r->method == METHOD_CONNECT && h->status < 300) { /* it would mean that it stands */
+        req_fail(r, 502, "the backend answered a WebSocket request without switching");
+        return;
+    }
     const struct field *type = fields_get(&h->fields, FIELD_content_type);
     if (type && str_istarts(type->value, STR("text/event-stream"))) {
         if (r->kind == REQ_HTTP)
@@ -382,7 +437,7 @@ static void on_proceed(struct req *r)
 static bool may_replace(const struct proxy *p, const struct exchange *x, enum exchange_failure how)
 {
     return how == EXCHANGE_STALE && !p->retried && !p->body_sent &&
-           (exchange_unsent(x) || http_method_idempotent(p->req->method));
+           (exchange_unsent(x) || http_method_idempotent(x->method));
 }
 
 /* What a backend says that it has not looked at may go out again, whatever it is (RFC 9113 8.7). */

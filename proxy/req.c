@@ -2,9 +2,12 @@
  * req.c - a request's whole way, in named steps: the file to read first.
  *
  *   req_begin:   step_forwarded → step_target → step_authority → step_site → step_https →
- * step_preflight → step_grpc → step_route → step_limits → step_filters → step_handler body in:
- * req_body, req_body_end → filters → handler answer out:  req_answer, req_send, req_send_trailers →
- * step_fields → filters → codec the end:     codec → req_close → access log
+ *                step_preflight → step_grpc → step_route → step_websocket → step_limits →
+ *                step_filters → step_handler
+ *   body in:     req_body, req_body_end → filters → handler
+ *   answer out:  req_answer, req_send, req_send_trailers → step_fields → filters → codec
+ *   a switch:    req_tunnel, req_body, req_send, … → req_tunnel_over
+ *   the end:     codec → req_close → access log
  *
  * A step answers true to go on; false when it has answered or failed the request itself. Framing is
  * the codec's, answers are the handlers', and every failure is judged in req_fail alone.
@@ -25,8 +28,10 @@
 #include "proxy/metrics.h"
 #include "proxy/redirect.h"
 #include "proxy/uri.h"
+#include "proxy/websocket.h"
 
 #define REQ_ARENA 4096
+#define REQ_HOME  1536 /* of a tunnel: it, and what the log says of it */
 
 static struct arena *spare;
 
@@ -56,7 +61,8 @@ static uint64_t id_next(void)
 /* The arena has grown: the client's budget learns of it. */
 static void account(struct req *r)
 {
-    budget_recount(&r->client->budget, &r->counted, arena_used(r->arena));
+    size_t apart = r->home == r->arena ? 0 : arena_used(r->home);
+    budget_recount(&r->client->budget, &r->counted, arena_used(r->arena) + apart);
 }
 
 /* Questions about headgate itself are none of its sites' requests: not logged, not counted. */
@@ -65,12 +71,13 @@ static bool internal(const struct req *r)
     return r->client->kind == LISTENER_METRICS;
 }
 
-struct req *req_new(struct client *c, const struct codec *codec, void *stream)
+static struct req *new_in(struct arena *home, struct client *c, const struct codec *codec,
+                          void *stream)
 {
-    struct arena *a = req_arena_spare();
-    struct req *r = arena_znew(a, struct req);
+    struct req *r = arena_znew(home, struct req);
+    r->home = home;
+    r->arena = req_arena_spare();
     spare = NULL;
-    r->arena = a;
     r->client = c;
     r->codec = codec;
     r->stream = stream;
@@ -87,6 +94,16 @@ struct req *req_new(struct client *c, const struct codec *codec, void *stream)
         stats_inc(requests);
     }
     return r;
+}
+
+struct req *req_new(struct client *c, const struct codec *codec, void *stream)
+{
+    return new_in(req_arena_spare(), c, codec, stream);
+}
+
+struct req *req_new_apart(struct client *c, const struct codec *codec, void *stream)
+{
+    return new_in(arena_new(REQ_HOME), c, codec, stream);
 }
 
 struct str req_id_text(const struct req *r, char buf[static 17])
@@ -209,6 +226,44 @@ static bool step_route(struct req *r, struct route_match *m)
     return true;
 }
 
+/* A version that we do not know: say which we do (RFC 6455 4.4; RFC 9110 15.5.22). */
+static void refuse_version(struct req *r, bool upgrade, const char *err)
+{
+    fields_add(r->arena, &r->answer.fields, STR("sec-websocket-version"), STR("13"));
+    if (upgrade)
+        fields_add(r->arena, &r->answer.fields, STR("upgrade"), STR("websocket"));
+    req_fail(r, upgrade ? 426 : 400, err);
+}
+
+/*
+ * Upgrade may be ignored (RFC 9110 7.8), and is where no backend could take it up; CONNECT may not
+ * (RFC 8441 4). `websocket: off` is said, since nothing else would explain it to who looks for it.
+ */
+static bool step_websocket(struct req *r)
+{
+    struct websocket_request asked;
+    const char *err = NULL;
+    bool connect = r->method == METHOD_CONNECT;
+    if (!r->protocol.p)
+        return true;
+    if (r->route->handler != CONF_PROXY) {
+        if (connect && r->route->handler != CONF_REDIRECT)
+            req_fail(r, 403, "this route has no backend for WebSockets");
+        return !req_over(r);
+    }
+    if (!r->route->websocket) {
+        req_fail(r, 403, "WebSocket is off for this route");
+        return false;
+    }
+    err = websocket_request_check(&r->fields, !connect, &asked);
+    if (asked.other_version)
+        refuse_version(r, !connect, err);
+    else if (err)
+        req_fail(r, 400, err);
+    r->kind = REQ_WEBSOCKET;
+    return !err;
+}
+
 static bool step_limits(struct req *r)
 {
     r->body_max = r->route->limits.body;
@@ -221,7 +276,7 @@ static bool step_limits(struct req *r)
 
 static bool step_filters(struct req *r)
 {
-    return filters_begin(r);
+    return r->kind == REQ_WEBSOCKET || filters_begin(r);
 }
 
 static void step_internal(struct req *r)
@@ -256,7 +311,8 @@ void req_begin(struct req *r)
     }
     step_forwarded(r);
     if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) &&
-        step_preflight(r) && step_grpc(r) && step_route(r, &m) && step_limits(r) && step_filters(r))
+        step_preflight(r) && step_grpc(r) && step_route(r, &m) && step_websocket(r) &&
+        step_limits(r) && step_filters(r))
         step_handler(r);
 }
 
@@ -379,7 +435,7 @@ static void send_out(struct req *r, const struct piece *p)
         req_fail(r, 502, "the answer's body is not as long as announced");
         return;
     }
-    if (p->end)
+    if (p->end && r->state != REQ_TUNNEL)
         r->state = REQ_DONE;
     r->send_pending = !p->end;
     if (p->trailers) {
@@ -397,7 +453,7 @@ static void send_filtered(struct req *r, struct piece p)
 {
     if (req_over(r))
         return;
-    ASSERT(r->state == REQ_ANSWERING);
+    ASSERT(r->state == REQ_ANSWERING || r->state == REQ_TUNNEL);
     const char *err = r->filters ? filters_answer_body(r, NULL, &p) : NULL;
     if (unlikely(err))
         req_fail(r, 502, err);
@@ -442,6 +498,78 @@ void req_answer_text(struct req *r, unsigned status, struct str type, struct str
         req_send(r, &(struct slice){.p = (const uint8_t *)body.p, .n = body.n}, 1, true);
 }
 
+/* ---- a switch ---- */
+
+/* What the log and the metrics need at its end is kept; the configuration may go. */
+static void detach(struct req *r)
+{
+    r->kept.site = arena_str(r->home, r->site->name);
+    r->kept.route = arena_str(r->home, r->route->path);
+    r->kept.service = arena_str(r->home, r->route->service->name);
+    r->kept.row = metrics_row_keep(r);
+    r->kept.answered_us = now_us() - r->started_us;
+    r->site = NULL;
+    r->route = NULL;
+    snapshot_unref(&r->snap);
+}
+
+static void arena_drop(void *p)
+{
+    struct arena *a = p;
+    arena_free(&a);
+}
+
+static void keep_field(struct req *r, const struct fields *from, enum field_token t)
+{
+    const struct field *f = fields_get(from, t);
+    if (f)
+        fields_add_token(r->home, &r->fields, t, arena_str(r->home, f->value));
+}
+
+/* The same for what the request itself said: of a head of 30 KiB a tunnel keeps some lines. */
+static void leave_head(struct req *r)
+{
+    struct str *const kept[] = {&r->method_text, &r->ip_text, &r->forwarded_host, &r->scheme,
+                                &r->authority,   &r->host,    &r->target,         &r->path,
+                                &r->query,       &r->rest,    &r->instance};
+    struct fields said = r->fields;
+    if (r->home == r->arena)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        if (kept[i]->p)
+            *kept[i] = arena_str(r->home, *kept[i]);
+    r->fields = r->answer.fields = (struct fields){0};
+    keep_field(r, &said, FIELD_user_agent);
+    keep_field(r, &said, FIELD_referer);
+    r->protocol = STR("websocket");
+    loop_free_later(r->arena, arena_drop);
+    r->arena = r->home;
+}
+
+void req_tunnel(struct req *r, const struct handler *h, void *state)
+{
+    ASSERT(r->state < REQ_ANSWERING && !r->filters);
+    step_fields(r);
+    r->handler = h;
+    r->handler_state = state;
+    r->body_max = 0;
+    r->state = REQ_TUNNEL;
+    count_answer(r);
+    detach(r);
+    r->codec->tunnel(r);
+    if (req_over(r))
+        return;
+    leave_head(r);
+    account(r);
+}
+
+void req_tunnel_over(struct req *r)
+{
+    ASSERT(r->state == REQ_TUNNEL);
+    r->state = REQ_DONE;
+    r->codec->tunnel_over(r);
+}
+
 /* ---- failure and the end ---- */
 
 static void handler_cancel(struct req *r)
@@ -450,6 +578,12 @@ static void handler_cancel(struct req *r)
     r->handler = NULL;
     if (h && h->cancel)
         h->cancel(r);
+}
+
+static bool belongs_to_failure(struct str name)
+{
+    return str_eq(name, STR("allow")) || str_eq(name, STR("upgrade")) ||
+           str_eq(name, STR("sec-websocket-version"));
 }
 
 static void fail_with_page(struct req *r, unsigned status)
@@ -464,8 +598,8 @@ static void fail_with_page(struct req *r, unsigned status)
     if (retry)
         fields_add_token(r->arena, &fields, FIELD_retry_after, retry->value);
     for (unsigned i = 0; i < r->answer.fields.n; i++)
-        if (str_eq(r->answer.fields.v[i].name, STR("allow")))
-            fields_add(r->arena, &fields, STR("allow"), r->answer.fields.v[i].value);
+        if (belongs_to_failure(r->answer.fields.v[i].name))
+            fields_add(r->arena, &fields, r->answer.fields.v[i].name, r->answer.fields.v[i].value);
     if (!error_page_of_site(r->arena, r->site, status, accept, &fields, &body))
         error_page_make(r->arena, status, accept, req_id_text(r, id), r->host, &fields, &body);
     fields_add_token(r->arena, &fields, FIELD_x_request_id,
@@ -541,8 +675,10 @@ void req_gone(struct req *r, const char *err)
 static void req_free(void *p)
 {
     struct req *r = p;
-    struct arena *a = r->arena;
+    struct arena *a = r->arena, *home = r->home;
     snapshot_unref(&r->snap);
+    if (home != a)
+        arena_free(&home);
     arena_free(&a);
 }
 

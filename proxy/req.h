@@ -25,6 +25,7 @@ struct req;
 struct client;
 struct files_entry;
 struct filter_chain;
+struct route_row;
 struct grpc_call;
 
 /* Towards the client; one constant table a protocol version. None of these frees the request. */
@@ -39,6 +40,12 @@ struct codec {
     size_t (*room)(struct req *, bool at_once);
     void (*reset)(struct req *,
                   const char *err); /* the client must see a failure, never a clean end */
+    /*
+     * req->answer is a switch to what the request's `protocol` says: its head goes out, and the
+     * request's body is bytes of that protocol from now on. data with `end` ends our side only.
+     */
+    void (*tunnel)(struct req *);
+    void (*tunnel_over)(struct req *); /* both sides have ended; data with `end` came before */
 };
 
 /* What answers; one constant table a kind. `req->handler_state` is its own, in req->arena. */
@@ -58,6 +65,7 @@ enum req_state {
     REQ_HEAD,      /* the head is being read */
     REQ_BEGUN,     /* routed, the handler works, no answer yet */
     REQ_ANSWERING, /* the answer's head is out */
+    REQ_TUNNEL,    /* it was a switch: bytes go both ways, until req_tunnel_over */
     REQ_DONE,      /* the answer ended in order */
     REQ_FAILED     /* reset, or the client is gone */
 };
@@ -69,11 +77,13 @@ struct req {
     const struct codec *codec;
     void *stream; /* the codec's own */
     struct arena *arena;
+    struct arena *home;    /* where it lies itself: the same one, or one that a tunnel keeps */
     struct snapshot *snap; /* counted */
     enum req_state state;
     enum req_kind kind;
     uint64_t id; /* of the process; text by req_id_text */
 
+    /* Each of these texts is named in leave_head (req.c), which moves them. */
     enum http_method method;
     struct str method_text;
     struct net_ip ip;          /* whose request it is: by the connection, or a trusted proxy */
@@ -83,6 +93,7 @@ struct req {
     struct str scheme;         /* "https", "http": as the client sees it */
     struct str authority;      /* as sent: host[:port] */
     struct str host;           /* lower case, no port, no trailing dot */
+    struct str protocol;       /* that it asks to switch to (Upgrade, :protocol); p == NULL: none */
     struct str target;         /* as sent */
     struct str path;  /* normalised: begins with "/", no dot segments, still percent-encoded */
     struct str query; /* behind "?", as sent; p == NULL when there is none */
@@ -116,6 +127,12 @@ struct req {
     struct str instance; /* which backend instance answered, for the access log */
     uint64_t started_us; /* CLOCK_MONOTONIC */
     uint64_t took_us;    /* from there to req_close */
+    /* A tunnel's, which has no snapshot, site and route any more. */
+    struct {
+        struct str site, route, service;
+        struct route_row *row; /* in use for it */
+        uint64_t answered_us;  /* from started_us to its head */
+    } kept;
 };
 
 /* ---- for codecs ---- */
@@ -123,6 +140,11 @@ struct req {
  */
 struct arena *req_arena_spare(void);
 struct req *req_new(struct client *c, const struct codec *codec, void *stream);
+/*
+ * The same, for one that may become a tunnel: it lies apart from its head, which then goes. Not for
+ * codecs whose writing refers to the head for longer than a call.
+ */
+struct req *req_new_apart(struct client *c, const struct codec *codec, void *stream);
 void req_begin(struct req *r);                   /* the head is complete: route and start */
 void req_body(struct req *r, struct slice data); /* only while r->body_wanted */
 void req_body_end(struct req *r, const struct fields *trailers);
@@ -144,6 +166,13 @@ void req_send_trailers(struct req *r, const struct fields *t);
  * come whenever they come, so that those of other requests may come first.
  */
 size_t req_room(struct req *r, bool at_once);
+/*
+ * r->answer is a switch: its head goes out, and `h` has the request from now on. Each direction
+ * ends by itself: body_end, and req_send with `end`. The snapshot is let go: site and route are
+ * NULL.
+ */
+void req_tunnel(struct req *r, const struct handler *h, void *state);
+void req_tunnel_over(struct req *r); /* both directions have ended */
 /* A whole answer with a body in memory. */
 void req_answer_text(struct req *r, unsigned status, struct str type, struct str body);
 /*

@@ -108,7 +108,7 @@ UNUSED static struct req *fake_begin(enum http_method method, const char *path, 
 {
     fake_end();
     struct req *r = &fake.r;
-    r->arena = arena_new(4096);
+    r->arena = r->home = arena_new(4096);
     r->client = &fake.client;
     r->codec = &fake_codec;
     r->snap = &fake.snap;

@@ -1,0 +1,626 @@
+"""WebSocket through the gate, over HTTP/1.1: the handshake, the tunnel, its ends; by hand and with Debian's python3-websockets."""
+import headgate
+from headgate import *
+from wswire import *
+
+PEER = os.path.join(HERE, "ws_peer.py")
+
+
+class Gate:
+    """headgate in front of a backend that speaks WebSocket by hand."""
+
+    def __init__(self, t, extra="", routes="/: { proxy: app }", service="", workers=1, top=None, **kw):
+        self.t = t
+        self.b = ws_backend(t, **kw)
+        self.gate = t.headgate(self.config(extra, routes, service), workers=workers, top=top)
+
+    def config(self, extra="", routes="/: { proxy: app }", service=""):
+        return proxy_site(self.b.url, extra=extra, routes=routes, service_extra=service)
+
+    def conn(self, kind, **kw):
+        return self.gate.tls(**kw) if kind == "tls" else self.gate.plain(**kw)
+
+    def ws(self, kind="plain", path="/ws/echo", headers=(), early=b"", open=True, **kw):
+        return Ws1(self.conn(kind, **kw), path, headers, early, open)
+
+    def again(self):
+        self.b.gate.clear()
+        self.b.heard_all.clear()
+        self.b.heard = None
+
+
+KINDS = [Row("plain", kind="plain"), Row("tls", kind="tls")]
+
+
+def roundtrip(ws, payload=b"hello", opcode=TEXT):
+    ws.send(opcode, payload)
+    got = ws.next()
+    assert got == (opcode, payload), (str(got)[:100], len(payload))
+
+
+def closed(ws, code=1000):
+    """Our Close frame is answered by the backend's, then both ends close in order."""
+    ws.raw(close_frame(code, mask=True))
+    assert ws.next() == (CLOSE, struct.pack(">H", code))
+    assert ws.next() is None and ws.clean, ws.clean
+    ws.close()
+
+
+# --- the tunnel
+
+@table(KINDS, setup=Gate)
+def test_echo(t, s, row):
+    """Frames of all sizes both ways, ping and pong, a fragmented message, the closing handshake; one access log line at the end."""
+    ws = s.ws(row.kind, f"/ws/echo?{row.kind}")
+    for n in (0, 1, 125, 126, 65535, 65536, 1 << 20):
+        roundtrip(ws, os.urandom(n), BINARY)
+    ws.send(PING, b"are you there")
+    assert ws.next() == (PONG, b"are you there")
+    ws.send(TEXT, b"two ", fin=False)
+    ws.send(CONT, b"halves")
+    assert [ws.next(), ws.next()] == [(TEXT, b"two "), (CONT, b"halves")]
+    closed(ws)
+    s.gate.wait_log('"path":"/ws/echo"', '"status":101', '"kind":"websocket"', '"site":"s"', '"route":"/"', '"service":"s/app"', '"instance":"127.0.0.1:')
+
+
+@table(KINDS, setup=Gate)
+def test_log_counts_bytes(t, s, row):
+    """The log tells how many bytes went each way, and how long it stood; status counts it while it stands."""
+    path = "/ws/raw/" + row.kind
+    ws = s.ws(row.kind, path)
+    ws.raw(b"x" * 5000)
+    while len(ws.buf) < 5000:
+        assert ws.fill()
+    assert not [line for line in s.gate.log().splitlines() if path in line], "logged before its end"
+    ws.end()
+    assert not ws.fill()
+    s.gate.wait_log(f'"path":"{path}"', '"bytes_in":5000,"bytes_out":5000')
+    ws.close()
+
+
+@case()
+def test_request_as_the_backend_sees_it(t):
+    """Hop-by-hop fields are written anew; key, version, subprotocols and extensions pass untouched, as the answer's do."""
+    s = Gate(t)
+    offers = [("Sec-WebSocket-Protocol", "chat, superchat"), ("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits"),
+              ("Origin", "https://localhost"), ("X-Mine", "1"), ("Connection", "X-Hop"), ("X-Hop", "gone")]
+    ws = s.ws("tls", "/ws/echo?a=1", offers)
+    r = s.b.seen[0]
+    assert (r.method, r.target, r.version) == ("GET", "/ws/echo?a=1", "HTTP/1.1")
+    assert r.all("upgrade") == ["websocket"] and r.all("connection") == ["upgrade"], r.headers
+    assert r.all("sec-websocket-key") == [KEY] and r.all("sec-websocket-version") == ["13"]
+    assert r.all("sec-websocket-protocol") == ["chat, superchat"] and r.all("sec-websocket-extensions") == ["permessage-deflate; client_max_window_bits"]
+    assert r.get("origin") == "https://localhost" and r.get("x-mine") == "1" and r.get("x-forwarded-proto") == "https"
+    assert not r.all("x-hop") and not r.all("content-length") and not r.all("transfer-encoding"), r.headers
+    assert ws.answer.all("sec-websocket-protocol") == ["chat"], ws.answer.headers
+    closed(ws)
+
+
+@table(KINDS, setup=Gate)
+def test_any_split(t, s, row):
+    """Frames that come a byte at a time leave whole; nothing is added, lost or reordered."""
+    ws = s.ws(row.kind, "/ws/echo")
+    payload = os.urandom(300)
+    for byte in ws_frame(BINARY, payload, mask=True):
+        ws.raw(bytes([byte]))
+    assert ws.next() == (BINARY, payload)
+    closed(ws)
+
+
+@table(KINDS, setup=Gate)
+def test_early_bytes_wait(t, s, row):
+    """Frames sent before the 101 reach the backend behind it, not before."""
+    s.again()
+    s.b.early = None
+    ws = s.ws(row.kind, "/ws/late", early=ws_frame(TEXT, b"early", mask=True), open=False)
+    ws.send(TEXT, b"too")
+    wait_for("the request at the backend", lambda: s.b.seen and s.b.seen[-1].path == "/ws/late")
+    assert ws.conn.still_open()
+    s.b.gate.set()
+    ws.open()
+    assert [ws.next(), ws.next()] == [(TEXT, b"early"), (TEXT, b"too")]
+    assert s.b.early == b"", s.b.early
+    closed(ws)
+
+
+@case()
+def test_early_bytes_are_bounded(t):
+    """A client that sends and sends before the 101 is not read on: the kernel's buffers fill, headgate's memory does not."""
+    s = Gate(t)
+    worker = s.gate.workers()[0]
+    ws = s.ws("plain", "/ws/late", open=False)
+    wait_for("the request at the backend", lambda: s.b.seen)
+    before = procs.rss(worker)
+    sent, frame = 0, ws_frame(BINARY, bytes(65536), mask=True)
+    ws.conn.sock.setblocking(False)
+    idle = 0
+    while idle < 50:                # a second in which nothing more was taken
+        try:
+            sent += ws.conn.sock.send(frame)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            time.sleep(0.02)
+        assert sent < 64 << 20
+    assert procs.rss(worker) - before < allowance(2), (procs.rss(worker) - before, sent)
+    s.b.gate.set()
+    ws.close()
+
+
+@table(KINDS, setup=Gate)
+def test_backend_speaks_first(t, s, row):
+    """A frame in the same packet as the 101 is the first that the client gets."""
+    s.again()
+    ws = s.ws(row.kind, "/ws/broken")
+    assert ws.next() == (TEXT, b"last")
+    s.b.gate.set()
+    ws.close()
+
+
+# --- ends
+
+@table(KINDS, setup=Gate)
+def test_half_close_by_the_client(t, s, row):
+    """The client's end reaches the backend as its end, while the backend still answers."""
+    ws = s.ws(row.kind, "/ws/half")
+    ws.raw(b"y" * 70000)
+    ws.end()
+    assert ws.next() == (TEXT, b"70000") and ws.next() is None and ws.clean
+    assert s.b.heard == b"y" * 70000
+    ws.close()
+
+
+@table(KINDS, setup=Gate)
+def test_half_close_by_the_backend(t, s, row):
+    """The backend's end reaches the client as a clean end, while what the client sends still arrives."""
+    s.again()
+    ws = s.ws(row.kind, "/ws/first")
+    assert ws.next() == (TEXT, b"last") and ws.next() is None and ws.clean
+    ws.raw(b"z" * 70000)
+    ws.end()
+    s.b.heard_all.wait()
+    assert s.b.heard == b"z" * 70000, len(s.b.heard)
+    ws.close()
+
+
+@table(KINDS, setup=Gate)
+def test_backend_breaks_off(t, s, row):
+    """A backend's connection that is reset is not a clean end; what came before it is delivered."""
+    s.again()
+    ws = s.ws(row.kind, "/ws/broken")
+    assert ws.next() == (TEXT, b"last")
+    s.b.gate.set()
+    assert ws.next() is None and ws.clean is False
+    s.gate.wait_log('"path":"/ws/broken"', '"status":101', '"error":')
+    ws.close()
+
+
+@table(KINDS, setup=Gate)
+def test_backend_breaks_off_behind_its_close(t, s, row):
+    """After its Close frame a backend may break off: the client got all of it, and a clean end."""
+    s.again()
+    ws = s.ws(row.kind, "/ws/closing")
+    s.b.gate.set()
+    assert ws.next() == (TEXT, b"last") and ws.next() == (CLOSE, struct.pack(">H", 1000))
+    ws.raw(close_frame(1000, mask=True))
+    assert ws.next() is None and ws.clean
+    ws.close()
+
+
+@table(KINDS, setup=Gate)
+def test_client_vanishes(t, s, row):
+    """A client that is reset ends the backend's side too."""
+    s.again()
+    ws = s.ws(row.kind, "/ws/first")
+    ws.raw(b"heard")
+    assert ws.next() == (TEXT, b"last")
+    wait_for("the frame at the backend", lambda: s.gate)
+    ws.conn.reset()
+    s.b.heard_all.wait()
+    wait_for("no connection to the backend", lambda: not s.b.open)
+
+
+@case(serial=True)
+def test_backend_killed(t):
+    """kill -9 of a supervised backend in the middle of a tunnel: the client sees the end, and the next one reaches its successor."""
+    gate = t.headgate(run_site(f'["{PYTHON}", "{PEER}", serve, $listen]', service_extra=", ready: { tcp: on }"), workers=1)
+    ws = Ws1(gate.tls(), "/who")
+    ws.send(TEXT, b"pid")
+    pid = int(ws.next()[1])
+    os.kill(pid, signal.SIGKILL)
+    assert ws.next() is None
+    ws.close()
+    ws = Ws1(gate.tls(), "/who")
+    ws.send(TEXT, b"pid")
+    assert int(ws.next()[1]) != pid
+    ws.close()
+
+
+# --- backpressure
+
+@table(KINDS, setup=Gate)
+def test_slow_client(t, s, row):
+    """A client that does not read stops the backend; headgate holds little of it, and all of it comes once the client reads."""
+    worker = s.gate.workers()[0]
+    s.b.sent = 0
+    ws = s.ws(row.kind, "/ws/flood/1000", rcvbuf=65536)
+    before = procs.rss(worker)
+    last = [-1, time.monotonic()]
+
+    def stopped():
+        if s.b.sent != last[0]:
+            last[:] = [s.b.sent, time.monotonic()]
+        return s.b.sent and time.monotonic() - last[1] > 0.5
+    wait_for("the backend to be stopped", stopped)
+    assert s.b.sent < 40 << 20, s.b.sent
+    assert procs.rss(worker) - before < allowance(4), procs.rss(worker) - before
+    for _ in range(1000):
+        assert ws.next() == (BINARY, bytes(65536))
+    assert ws.next()[0] == CLOSE
+    ws.close()
+
+
+@table(KINDS, setup=lambda t: Gate(t, rcvbuf=65536))
+def test_slow_backend(t, s, row):
+    """A backend that does not read stops the client; nothing is lost."""
+    s.again()
+    s.b.taken = None
+    worker = s.gate.workers()[0]
+    ws = s.ws(row.kind, "/ws/sink/paused")
+    before = procs.rss(worker)
+    block, sent = b"z" * 65536, [0]
+
+    def send():
+        for _ in range(1000):
+            ws.raw(block)
+            sent[0] += len(block)
+        ws.end()
+    sender = threading.Thread(target=send)
+    sender.start()
+    last = [-1, time.monotonic()]
+
+    def stopped():
+        if sent[0] != last[0]:
+            last[:] = [sent[0], time.monotonic()]
+        return sent[0] and time.monotonic() - last[1] > 0.5
+    wait_for("the client to be stopped", stopped)
+    assert sent[0] < 40 << 20, sent
+    assert procs.rss(worker) - before < allowance(4), procs.rss(worker) - before
+    s.b.gate.set()
+    sender.join()
+    wait_for("all of it at the backend", lambda: s.b.taken == 1000 * 65536)
+    ws.close()
+
+
+# --- answers that are none
+
+@table([Row(f"{status}_{k.name}", status=status, kind=k.kind) for status in (200, 302, 401, 404, 426, 500) for k in KINDS], setup=Gate)
+def test_backend_refuses(t, s, row):
+    """Any other answer goes to the client as it is, and the connection goes on as HTTP/1.1."""
+    c = s.conn(row.kind)
+    c.send(upgrade_request(f"/ws/status/{row.status}"))
+    a = c.answer()
+    assert (a.status, a.body, a.get("x-own")) == (row.status, b"the backend says no", "yes"), a
+    assert c.get("/hello").status == 200
+    c.close()
+
+
+@table([Row(name, want=502) for name in BAD], setup=Gate)
+def test_backend_switches_wrongly(t, s, row):
+    """A 101 that does not prove itself, names another protocol, or does not come whole: 502, and no tunnel."""
+    with s.gate.plain() as c:
+        c.send(upgrade_request(f"/ws/bad/{row.name}") + ws_frame(TEXT, b"never", mask=True))
+        a = c.answer()
+        assert a.status == 502, a
+    wait_for("no connection to the backend", lambda: not s.b.open)
+
+
+@case()
+def test_switch_unasked(t):
+    """A backend that answers 101 to a plain request, or to an Upgrade that was ignored, has answered nothing."""
+    s = Gate(t)
+    with s.gate.plain() as c:
+        c.send(upgrade("Upgrade: h2c", "Connection: Upgrade", path="/bad/switch"))
+        assert c.answer().status == 502
+
+
+# --- requests that are none
+
+def upgrade(*lines, method="GET", version="1.1", body=b"", path="/hello"):
+    return (f"{method} {path} HTTP/{version}\r\nHost: localhost\r\n" + "".join(line + "\r\n" for line in lines) + "\r\n").encode() + body
+
+
+WANT = ("Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {KEY}", "Sec-WebSocket-Version: 13")
+
+PLAIN = [
+    Row("h2c", raw=upgrade("Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAAP__")),
+    Row("two_values", raw=upgrade("Upgrade: h2c, websocket", *WANT[1:])),
+    Row("two_fields", raw=upgrade("Upgrade: h2c", "Upgrade: websocket", *WANT[1:])),
+    Row("with_a_version", raw=upgrade("Upgrade: websocket/13", *WANT[1:])),
+    Row("no_connection", raw=upgrade("Upgrade: websocket", *WANT[2:])),
+    Row("connection_close", raw=upgrade("Upgrade: websocket", "Connection: close", *WANT[2:])),
+    Row("http_1_0", raw=upgrade(*WANT, version="1.0")),
+    Row("post_with_body", raw=upgrade(*WANT, "Content-Length: 5", method="POST", body=b"hello"), body="hello"),
+    Row("get_with_body", raw=upgrade(*WANT, "Content-Length: 5", body=b"hello"), body="hello"),
+    Row("get_chunked", raw=upgrade(*WANT, "Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n\r\n"), body="hello"),
+    Row("put", raw=upgrade(*WANT, "Content-Length: 0", method="PUT")),
+    Row("options", raw=upgrade(*WANT, method="OPTIONS")),
+]
+
+
+@table(PLAIN, setup=Gate)
+def test_no_upgrade(t, s, row):
+    """What is no WebSocket request is a plain one, without Upgrade, and its bytes are no tunnel's."""
+    with s.gate.plain() as c:
+        c.send(row.raw)
+        a = c.answer()
+        assert a.status == 200, a
+        seen = json.loads(a.body)
+        names = [n.lower() for n, _ in seen["headers"]]
+        assert "upgrade" not in names and ("connection" not in names), names
+        assert seen["body"] == getattr(row, "body", ""), seen
+
+
+REFUSED = [
+    Row("no_key", drop="Sec-WebSocket-Key", status=400),
+    Row("short_key", drop="Sec-WebSocket-Key", add=["Sec-WebSocket-Key: AAAA"], status=400),
+    Row("long_key", drop="Sec-WebSocket-Key", add=["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"], status=400),
+    Row("key_not_base64", drop="Sec-WebSocket-Key", add=["Sec-WebSocket-Key: !!!!!!!!!!!!!!!!!!!!!!=="], status=400),
+    Row("key_unpadded", drop="Sec-WebSocket-Key", add=["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQAA"], status=400),
+    Row("two_keys", add=[f"Sec-WebSocket-Key: {KEY}"], status=400),
+    Row("no_version", drop="Sec-WebSocket-Version", status=400),
+    Row("two_versions", add=["Sec-WebSocket-Version: 13"], status=400),
+    Row("version_8", drop="Sec-WebSocket-Version", add=["Sec-WebSocket-Version: 8"], status=426),
+    Row("version_list", drop="Sec-WebSocket-Version", add=["Sec-WebSocket-Version: 13, 8"], status=426),
+]
+
+
+@table(REFUSED, setup=Gate)
+def test_bad_handshake(t, s, row):
+    """A WebSocket request that is not whole is refused before any backend hears of it; what follows it is read as HTTP/1.1."""
+    before = len(s.b.seen) + s.b.begun
+    lines = [line for line in WANT if not line.startswith(getattr(row, "drop", None) or "-")] + getattr(row, "add", [])
+    with s.gate.plain() as c:
+        c.send(upgrade(*lines))
+        a = c.answer()
+        assert a.status == row.status, a
+        if row.status == 426:
+            assert a.get("sec-websocket-version") == "13" and a.get("upgrade") == "websocket", a.headers
+        assert len(s.b.seen) + s.b.begun == before
+        assert c.get("/hello").status == 200
+
+
+@case()
+def test_smuggling(t):
+    """A request behind an upgrade that the backend refuses is the next request of the connection, and not a byte of it went to the backend before."""
+    s = Gate(t)
+    with s.gate.plain() as c:
+        c.send(upgrade_request("/ws/status/401") + b"GET /second HTTP/1.1\r\nHost: localhost\r\nX-Second: 1\r\n\r\n")
+        assert c.answer().status == 401
+        a = c.answer()
+        assert a.status == 200 and json.loads(a.body)["target"] == "/second", a
+    assert [r.path for r in s.b.requests][-1:] == ["/second"] and s.b.seen[0].size == 0
+    assert not s.b.errors, s.b.errors
+
+
+@case()
+def test_request_in_the_tunnel(t):
+    """Behind the 101 nothing is HTTP any more: a request's bytes reach the backend as bytes."""
+    s = Gate(t)
+    ws = s.ws("plain", "/ws/raw")
+    smuggled = b"GET /second HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    ws.raw(smuggled)
+    while len(ws.buf) < len(smuggled):
+        assert ws.fill()
+    assert ws.buf == smuggled and not s.b.requests
+    ws.close()
+
+
+# --- where it goes
+
+@case()
+def test_off(t):
+    """websocket: off refuses with 403 and says why in the log; plain requests of the route go on."""
+    s = Gate(t, routes="/: { proxy: app, websocket: off }")
+    with s.gate.plain() as c:
+        c.send(upgrade_request("/ws/echo"))
+        assert c.answer().status == 403
+        assert c.get("/hello").status == 200
+    assert not s.b.seen
+    s.gate.wait_log("WebSocket is off for this route")
+
+
+@case()
+def test_other_handlers(t):
+    """Where nothing could take it up, Upgrade is ignored; a redirect redirects."""
+    s = Gate(t, routes="/: { proxy: app }\n      /text: { respond: hello }\n      /old/: { redirect: /ws/ }")
+    with s.gate.plain() as c:
+        c.send(upgrade_request("/text"))
+        a = c.answer()
+        assert (a.status, a.body) == (200, b"hello") and not a.get("upgrade"), a
+        c.send(upgrade_request("/old/echo"))
+        a = c.answer()
+        assert a.status == 308 and a.get("location").endswith("/ws/echo"), a
+
+
+@case()
+def test_strip_prefix_and_fields(t):
+    """strip_prefix, to_backend and the answer's headers hold for WebSockets too."""
+    s = Gate(t, extra="    headers: { set: { X-Set: yes }, to_backend: { set: { X-To: backend } } }\n",
+             routes="/: { respond: no }\n      /live/: { proxy: app, strip_prefix: on }")
+    ws = s.ws("plain", "/live/ws/echo?q")
+    assert s.b.seen[0].target == "/ws/echo?q" and s.b.seen[0].get("x-to") == "backend"
+    assert ws.answer.get("x-set") == "yes", ws.answer.headers
+    closed(ws)
+
+
+PROTOCOLS = [Row("h2c"), Row("grpc"), Row("http1")]
+
+
+class AllProtocols(Gate):
+    def config(self, *_):
+        routes = "".join(f"      /{p.name}/: {{ proxy: {p.name}, strip_prefix: on }}\n" for p in PROTOCOLS)
+        services = "".join(f"      {p.name}: {{ url: \"{self.b.url}\", protocol: {p.name} }}\n" for p in PROTOCOLS)
+        return f"sites:\n  s:\n    host: localhost\n    https: both\n    services:\n{services}    routes:\n{routes}"
+
+
+@table(PROTOCOLS, setup=AllProtocols)
+def test_always_http1(t, s, row):
+    """A service of any protocol gets WebSockets as HTTP/1.1."""
+    ws = s.ws("tls", f"/{row.name}/ws/echo")
+    roundtrip(ws)
+    closed(ws)
+
+
+@case()
+def test_unix_socket(t):
+    s = Gate(t, unix=t.path("b.sock"))
+    ws = s.ws("tls")
+    roundtrip(ws, bytes(200000), BINARY)
+    closed(ws)
+
+
+@case()
+def test_kept_connection_is_used_and_stale_ones_replaced(t):
+    """An upgrade may go out on a kept connection; one that went stale is replaced, unseen by the client."""
+    s = Gate(t)
+    assert s.gate.get("/hello").status == 200
+    s.b.close_peers()
+    wait_for("no connection", lambda: not s.b.open)
+    ws = s.ws("plain")
+    roundtrip(ws)
+    closed(ws)
+
+
+# --- configuration
+
+@case()
+def test_reload_under_a_tunnel(t):
+    """A reload leaves a tunnel as it is, even one that takes its service and route away; the old configuration is not held for it."""
+    s = Gate(t)
+    tunnels = [s.ws(kind) for kind in ("plain", "tls")]
+    for i in range(3):
+        s.gate.reload_ok(s.config(extra=f"    headers: {{ set: {{ X-Generation: '{i}' }} }}\n"))
+        for ws in tunnels:
+            roundtrip(ws, b"%d" % i)
+    s.gate.reload_ok("sites:\n  other:\n    host: localhost\n    https: both\n    routes: { /: { respond: gone } }\n")
+    for ws in tunnels:
+        roundtrip(ws, b"still here")
+        closed(ws)
+    s.gate.wait_log('"kind":"websocket"', '"site":"s"', '"service":"s/app"')
+
+
+@case()
+def test_gaps_do_not_end_it(t):
+    """body_gap, write_gap and idle are about other things than a tunnel's silence."""
+    s = Gate(t, extra="    timeouts: { body_gap: 1s, write_gap: 1s, response: 1s }\n", top={"timeouts": "{ idle: 1s, body_gap: 1s, write_gap: 1s, header: 1s }"})
+    quiet = [s.ws(kind) for kind in ("plain", "tls")]
+    slow = s.ws("plain", "/ws/flood/300", rcvbuf=65536)
+    time.sleep(3)               # three times what they allow others
+    for ws in quiet:
+        roundtrip(ws)
+        closed(ws)
+    for _ in range(300):
+        assert slow.next() == (BINARY, bytes(65536))
+    assert slow.next()[0] == CLOSE
+    slow.close()
+
+
+# --- what it costs
+
+@case(serial=True)
+def test_idle_tunnels_are_cheap(t):
+    """500 idle tunnels, each with a TLS client: under 20 KiB a tunnel of the worker's memory."""
+    s = Gate(t)
+    worker = s.gate.workers()[0]
+    def many(n):
+        out = [s.ws("tls", "/ws/deaf") for _ in range(n)]
+        return out
+    kept = many(100)            # what is made once
+    before = procs.rss(worker)
+    kept += many(500)
+    grown = (procs.rss(worker) - before) / 500
+    print(f"{grown:.0f} bytes a tunnel")
+    assert headgate.SANITIZED or grown < 20 * 1024, f"{grown:.0f} bytes a tunnel"
+    for ws in kept:
+        ws.close()
+
+
+# --- real parts
+
+class Real:
+    """headgate in front of a supervised server on python3-websockets."""
+
+    def __init__(self, t, extra=""):
+        self.t = t
+        self.gate = t.headgate(run_site(f'["{PYTHON}", "{PEER}", serve, $listen]', service_extra=", ready: { tcp: on }" + extra), workers=1)
+
+    def call(self, path, tls=True, **spec):
+        spec.setdefault("messages", [])
+        spec.update({"uri": f"wss://localhost:{self.gate.https}{path}", "port": self.gate.https, "ca": self.gate.ca} if tls else
+                    {"uri": f"ws://localhost:{self.gate.http}{path}", "port": self.gate.http})
+        out = self.t.run([PYTHON, PEER, "call"], input=json.dumps(spec))
+        assert out.returncode == 0, out.stderr
+        return json.loads(out.stdout)
+
+
+BIG = os.urandom(3 << 20).hex()
+REAL = [
+    Row("text", path="/echo", messages=[("text", "hällo", 1)] * 20, got=["hällo"] * 20),
+    Row("binary_3_MiB", path="/echo", messages=[("binary", BIG, 1)], got=[BIG]),
+    Row("compressed", path="/echo", messages=[("text", "again " * 50000, 1)], got=["again " * 50000], extensions=["permessage-deflate"]),
+    Row("uncompressed", path="/echo", messages=[("text", "again " * 50000, 1)], got=["again " * 50000], compression=None, extensions=[]),
+    Row("subprotocol", path="/echo", messages=[("text", "x", 1)], got=["x"], subprotocols=["chat.v1", "other"], chosen="chat.v1"),
+    Row("ten_thousand_messages", path="/count", messages=[("text", "10000", 10000)], got=[str(i) for i in range(10000)]),
+    Row("pings", path="/echo", pings=50),
+    Row("closed_by_the_server", path="/close", until_closed=True, close=[4001, "enough"]),
+    Row("fifty_at_once", path="/echo", messages=[("text", "hello", 1)] * 5, got=["hello"] * 5, times=50),
+    Row("plain_ws", path="/echo", tls=False, messages=[("text", "hello", 1)], got=["hello"]),
+]
+
+
+@table(REAL, setup=Real)
+def test_real(t, s, row):
+    """python3-websockets on both sides."""
+    spec = {k: v for k, v in row.__dict__.items() if k in ("messages", "subprotocols", "pings", "until_closed", "times", "tls", "compression")}
+    answers = s.call(row.path, **spec)
+    assert len(answers) == getattr(row, "times", 1)
+    for a in answers:
+        assert a["got"] == getattr(row, "got", []) and a["close"] == getattr(row, "close", None), str(a)[:300]
+        assert a["subprotocol"] == getattr(row, "chosen", None)
+        if hasattr(row, "extensions"):
+            assert a["extensions"] == row.extensions, a["extensions"]
+
+
+@case(serial=True)
+def test_nats(t):
+    """A real nats-server with its WebSocket listener as a supervised service: what one client publishes another gets, both through the gate."""
+    script = t.write("nats.sh", 'printf "listen: 127.0.0.1:-1\\nwebsocket { listen: \\"%s\\", no_tls: true }\\n" "$1" > nats.conf\n'
+                     'exec /usr/sbin/nats-server -c nats.conf\n')
+    gate = t.headgate(run_site(f"[/bin/sh, {script}, $listen]", service_extra=", ready: { tcp: on }"), workers=1)
+
+    def say(ws, text):
+        ws.send(BINARY, text)
+
+    def hear(ws, want):
+        got = b""
+        while want not in got:
+            opcode, payload = ws.next()
+            assert opcode == BINARY, (opcode, payload)
+            got += payload
+            if payload.startswith(b"PING"):
+                say(ws, b"PONG\r\n")
+        return got
+    a, b = Ws1(gate.tls(), "/"), Ws1(gate.plain(), "/")
+    for ws in (a, b):
+        hear(ws, b"INFO ")
+        say(ws, b'CONNECT {"verbose":false,"pedantic":false}\r\nPING\r\n')
+        hear(ws, b"PONG\r\n")
+    say(a, b"SUB news 1\r\nPING\r\n")
+    hear(a, b"PONG\r\n")
+    big = os.urandom(500000)
+    say(b, b"PUB news 5\r\nhello\r\nPUB news %d\r\n" % len(big) + big + b"\r\n")
+    got = hear(a, big[-64:] + b"\r\n")
+    assert b"MSG news 1 5\r\nhello\r\n" in got and big in got
+    a.close()
+    b.close()
