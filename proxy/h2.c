@@ -8,6 +8,7 @@
 
 #include "base/stats.h"
 #include "proxy/h1_fields.h"
+#include "proxy/websocket.h"
 
 #define LEAVE_MS 1000 /* between the two GOAWAYs: longer than a round trip */
 /*
@@ -104,6 +105,8 @@ static void pseudo_field(struct h2_stream *s, struct str name, struct str value)
         r->target = value;
     } else if (str_eq(name, STR(":authority"))) {
         r->authority = value;
+    } else if (str_eq(name, STR(":protocol"))) {
+        r->protocol = value;
     } else if (!str_eq(name, STR(":scheme"))) {
         refuse(s, 400, "a pseudo-header field that was not agreed on");
     }
@@ -160,6 +163,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     (void)flags;
     if (!s || h->broken)
         return 0;
+    if (s->req->state == REQ_TUNNEL)
+        return 0; /* on_frame_recv judges it */
     const struct conf_limits *l = &s->req->snap->conf->limits;
     struct str n = {(const char *)name, name_n}, v = {(const char *)value, value_n};
     s->head_bytes += name_n + value_n + 32; /* as RFC 9113 6.5.2 counts */
@@ -264,8 +269,10 @@ static void head_complete(struct h2_stream *s, bool end)
     s->urgency = urgency_of(r);
     body_length(s, end);
     check_authority(s);
-    if (r->method == METHOD_CONNECT)
-        refuse(s, 501, "CONNECT is not served");
+    if (r->method == METHOD_CONNECT && !r->protocol.p)
+        refuse(s, 501, "CONNECT: headgate is no forward proxy");
+    else if (r->method == METHOD_CONNECT && !websocket_is_token(r->protocol))
+        refuse(s, 501, "CONNECT is served for the protocol websocket only");
     else if (l->uri && r->target.n > l->uri)
         refuse(s, 414, "the target is longer than limits.uri");
     else if (!r->target.n || (r->target.p[0] != '/' && !str_eq(r->target, STR("*"))))
@@ -293,6 +300,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_HEADERS:
         if (s && !s->head_done)
             head_complete(s, end);
+        else if (s && s->req->state == REQ_TUNNEL) /* RFC 9113 8.5 */
+            nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_PROTOCOL_ERROR);
         else if (s && s->refuse)
             req_fail(s->req, s->refuse, s->refuse_why);
         else if (s && end) {
@@ -398,9 +407,18 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     nghttp2_session_set_stream_user_data(session, id, NULL);
     if (code == NGHTTP2_NO_ERROR && req_over(s->req) && !s->refuse)
         h2_guard_earn(&h->guard);
+    s->parted = s->req->state == REQ_TUNNEL && s->in_end && s->out_end && !s->out.bytes;
+    if (s->parted && code == NGHTTP2_NO_ERROR)
+        return 0;
     req_gone(s->req, "the client gave the stream up");
     stream_end(s);
     return 0;
+}
+
+void h2_parted_over(struct h2_stream *s)
+{
+    if (s->parted)
+        stream_end(s);
 }
 
 /* nghttp2 resets with these for what the client did wrong: making us reset costs like resetting. */
@@ -422,10 +440,12 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     struct h2_stream *s = frame->hd.stream_id ? stream_of(session, frame->hd.stream_id) : NULL;
     bool end = (frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS) &&
                (frame->hd.flags & NGHTTP2_FLAG_END_STREAM);
-    if (!s || !end || s->in_end)
+    if (!s || !end || s->in_end || s->req->state == REQ_TUNNEL)
         return 0;
-    bool long_rest = s->req->body_length != REQ_LENGTH_UNKNOWN &&
-                     s->req->body_length > s->req->body_in + H2_DISCARD_MAX;
+    /* A client that asked to switch has no body; it has to be told that nobody listens. */
+    bool long_rest = s->req->method == METHOD_CONNECT;
+    long_rest |= s->req->body_length != REQ_LENGTH_UNKNOWN &&
+                 s->req->body_length > s->req->body_in + H2_DISCARD_MAX;
     if (s->held) { /* what it held back is thrown away: the client may send on */
         sliceq_fini(&s->in);
         h2_give_window(s, s->held);
@@ -490,7 +510,8 @@ static void h2_open(struct client *c)
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_WINDOW_STREAM},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE,
          l->header ? (uint32_t)MIN(l->header, UINT32_MAX) : UINT32_MAX},
-        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}, /* RFC 9218 instead */
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},   /* RFC 9218 instead */
+        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1}, /* RFC 8441 */
     };
     nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings));
     h2_want_send(h);
@@ -621,7 +642,8 @@ static const char err_silent[] = "the client does not answer a PING";
 static uint64_t stream_time_left(const struct h2_stream *s, const char **why)
 {
     const struct req *r = s->req;
-    const struct conf_timeouts *t = r->route ? &r->route->timeouts : &r->snap->conf->timeouts;
+    const struct snapshot *snap = r->snap ? r->snap : snapshot_current(); /* a tunnel has none */
+    const struct conf_timeouts *t = r->route ? &r->route->timeouts : &snap->conf->timeouts;
     uint64_t left = UINT64_MAX;
     if (!s->head_done) {
         *why = "the request's head did not come in time";

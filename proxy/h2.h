@@ -69,6 +69,7 @@ struct h2_stream {
     /* its body */
     struct sliceq in;   /* came, but the handler does not take it now: bounded by the window */
     bool in_end;        /* END_STREAM came */
+    bool parted;        /* a tunnel whose stream is over, while the backend has not taken all yet */
     size_t held;        /* bytes that the stream gets no window for yet */
     uint64_t discarded; /* of a body whose answer is complete */
     size_t window;      /* of the stream */
@@ -103,6 +104,7 @@ void h2_return_window(struct h2 *h);                /* the connection's, as far 
 void h2_account(struct h2 *h); /* the budget learns what nghttp2 has taken and given back */
 
 /* ---- h2_answer.c, the sending half, and h2.c for each other ---- */
+void h2_parted_over(struct h2_stream *s); /* the request of a parted one is over */
 void h2_drained(struct client *c);
 void h2_out_drop(struct h2_stream *s);         /* its send is given up */
 void h2_window_came(struct h2 *h, int32_t id); /* 0: for all streams */

@@ -257,6 +257,18 @@ static void codec_head(struct req *r, bool end)
     h2_want_send(h);
 }
 
+/* The same head for a switch, which over HTTP/2 is an answer like any other (RFC 8441 5). */
+static void codec_tunnel(struct req *r)
+{
+    codec_head(r, false);
+}
+
+/* Where both ends are out nghttp2 tells, and the stream goes then, or it has told already. */
+static void codec_tunnel_over(struct req *r)
+{
+    h2_parted_over(r->stream);
+}
+
 /* What came along with a backend's head may not fit: it waits without being in others' way. */
 static void out_count(struct h2_stream *s, size_t before)
 {
@@ -307,7 +319,9 @@ static void codec_reset(struct req *r, const char *err)
     (void)err;
     h2_out_drop(s);
     s->out_end = false;
-    nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_INTERNAL_ERROR);
+    /* RFC 8441 5: what a reset is to a TCP connection */
+    nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id,
+                              r->kind == REQ_WEBSOCKET ? NGHTTP2_CANCEL : NGHTTP2_INTERNAL_ERROR);
     h2_want_send(s->h2);
 }
 
@@ -320,4 +334,6 @@ const struct codec h2_codec = {
     .want_body = h2_want_body,
     .room = codec_room,
     .reset = codec_reset,
+    .tunnel = codec_tunnel,
+    .tunnel_over = codec_tunnel_over,
 };

@@ -350,6 +350,10 @@ static void on_switch(struct proxy *p, struct exchange_head *h)
     r->answer.fields = h->fields;
     p->state = PROXY_ANSWERED;
     count_answer(p, x);
+    if (r->method == METHOD_CONNECT) { /* RFC 8441 5: a 2xx is what opens it, and proves nothing */
+        r->answer.status = 200;
+        fields_remove(&r->answer.fields, STR("sec-websocket-accept"));
+    }
     p->x = NULL;
     proxy_over(p);
     tunnel_open(r, x);

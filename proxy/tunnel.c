@@ -210,5 +210,8 @@ void tunnel_open(struct req *r, struct exchange *x)
     if (t->state == TUNNEL_OVER)
         return;
     x->arena = r->arena;
-    req_want_body(r, true);
+    if (r->body_ended) /* the client ended its side with the request */
+        on_body_end(r, NULL);
+    else
+        req_want_body(r, true);
 }

@@ -1,5 +1,6 @@
 """WebSocket through the gate, over HTTP/1.1: the handshake, the tunnel, its ends; by hand and with Debian's python3-websockets."""
 import headgate
+from h2wire import H2, REFUSED_STREAM, headers_frame, h2
 from headgate import *
 from wswire import *
 
@@ -21,6 +22,8 @@ class Gate:
         return self.gate.tls(**kw) if kind == "tls" else self.gate.plain(**kw)
 
     def ws(self, kind="plain", path="/ws/echo", headers=(), early=b"", open=True, **kw):
+        if kind == "h2":
+            return Ws2(h2(self.gate, window=(1 << 30), **kw), path, headers, early, open)
         return Ws1(self.conn(kind, **kw), path, headers, early, open)
 
     def again(self):
@@ -29,7 +32,8 @@ class Gate:
         self.b.heard = None
 
 
-KINDS = [Row("plain", kind="plain"), Row("tls", kind="tls")]
+KINDS = [Row("plain", kind="plain"), Row("tls", kind="tls"), Row("h2", kind="h2")]
+H1_KINDS = KINDS[:2]
 
 
 def roundtrip(ws, payload=b"hello", opcode=TEXT):
@@ -60,7 +64,7 @@ def test_echo(t, s, row):
     ws.send(CONT, b"halves")
     assert [ws.next(), ws.next()] == [(TEXT, b"two "), (CONT, b"halves")]
     closed(ws)
-    s.gate.wait_log('"path":"/ws/echo"', '"status":101', '"kind":"websocket"', '"site":"s"', '"route":"/"', '"service":"s/app"', '"instance":"127.0.0.1:')
+    s.gate.wait_log('"path":"/ws/echo"', f'"status":{200 if row.kind == "h2" else 101}', '"kind":"websocket"', '"site":"s"', '"route":"/"', '"service":"s/app"', '"instance":"127.0.0.1:')
 
 
 @table(KINDS, setup=Gate)
@@ -115,7 +119,7 @@ def test_early_bytes_wait(t, s, row):
     ws = s.ws(row.kind, "/ws/late", early=ws_frame(TEXT, b"early", mask=True), open=False)
     ws.send(TEXT, b"too")
     wait_for("the request at the backend", lambda: s.b.seen and s.b.seen[-1].path == "/ws/late")
-    assert ws.conn.still_open()
+    assert ws.still_open()
     s.b.gate.set()
     ws.open()
     assert [ws.next(), ws.next()] == [(TEXT, b"early"), (TEXT, b"too")]
@@ -191,7 +195,7 @@ def test_backend_breaks_off(t, s, row):
     assert ws.next() == (TEXT, b"last")
     s.b.gate.set()
     assert ws.next() is None and ws.clean is False
-    s.gate.wait_log('"path":"/ws/broken"', '"status":101', '"error":')
+    s.gate.wait_log('"path":"/ws/broken"', '"error":"')
     ws.close()
 
 
@@ -215,7 +219,7 @@ def test_client_vanishes(t, s, row):
     ws.raw(b"heard")
     assert ws.next() == (TEXT, b"last")
     wait_for("the frame at the backend", lambda: s.gate)
-    ws.conn.reset()
+    ws.reset()
     s.b.heard_all.wait()
     wait_for("no connection to the backend", lambda: not s.b.open)
 
@@ -294,7 +298,7 @@ def test_slow_backend(t, s, row):
 
 # --- answers that are none
 
-@table([Row(f"{status}_{k.name}", status=status, kind=k.kind) for status in (200, 302, 401, 404, 426, 500) for k in KINDS], setup=Gate)
+@table([Row(f"{status}_{k.name}", status=status, kind=k.kind) for status in (200, 302, 401, 404, 426, 500) for k in H1_KINDS], setup=Gate)
 def test_backend_refuses(t, s, row):
     """Any other answer goes to the client as it is, and the connection goes on as HTTP/1.1."""
     c = s.conn(row.kind)
@@ -544,6 +548,151 @@ def test_idle_tunnels_are_cheap(t):
     assert headgate.SANITIZED or grown < 20 * 1024, f"{grown:.0f} bytes a tunnel"
     for ws in kept:
         ws.close()
+
+
+# --- extended CONNECT (RFC 8441)
+
+@case()
+def test_connect_is_announced(t):
+    s = Gate(t)
+    with h2(s.gate) as c:
+        c.ping()
+        assert c.peer.get(8) == 1, c.peer
+
+
+@case()
+def test_connect_as_the_backend_sees_it(t):
+    """HTTP/1.1's handshake is made up for it: GET, a fresh key each, whose proof stays here; all else passes."""
+    s = Gate(t)
+    offers = [("sec-websocket-protocol", "chat, superchat"), ("origin", "https://localhost"), ("cookie", "a=1"), ("sec-websocket-key", "mine")]
+    tunnels = [s.ws("h2", "/ws/echo?a=1", offers) for _ in range(2)]
+    for ws, r in zip(tunnels, s.b.seen):
+        assert (r.method, r.target) == ("GET", "/ws/echo?a=1") and r.get("host") == "localhost"
+        assert r.all("upgrade") == ["websocket"] and r.all("connection") == ["upgrade"] and r.all("sec-websocket-version") == ["13"]
+        assert r.all("sec-websocket-protocol") == ["chat, superchat"] and r.get("cookie") == "a=1", r.headers
+        assert len(r.all("sec-websocket-key")) == 1 and len(r.get("sec-websocket-key")) == 24
+        assert ws.stream.all("sec-websocket-protocol") == ["chat"], ws.stream
+        closed(ws)
+    assert len({r.get("sec-websocket-key") for r in s.b.seen}) == 2
+
+
+CONNECTS = [
+    Row("other_protocol", fields=connect_fields(protocol="connect-udp"), want="501"),
+    Row("protocol_with_a_version", fields=connect_fields(protocol="websocket/13"), want="501"),
+    Row("plain_connect", fields=[(":method", "CONNECT"), (":authority", "localhost")], want="501"),
+    Row("no_version", fields=connect_fields(version=None), want="400"),
+    Row("version_8", fields=connect_fields(version="8"), want="400", told=("sec-websocket-version", "13")),
+    Row("get_with_protocol", fields=[(":method", "GET")] + connect_fields()[1:], want="reset PROTOCOL_ERROR"),
+    Row("no_path", fields=[f for f in connect_fields() if f[0] != ":path"], want="reset PROTOCOL_ERROR"),
+    Row("no_scheme", fields=[f for f in connect_fields() if f[0] != ":scheme"], want="reset PROTOCOL_ERROR"),
+    Row("asterisk", fields=connect_fields("*"), want="reset PROTOCOL_ERROR"),
+    Row("respond", fields=connect_fields("/text"), want="403"),
+    Row("off", fields=connect_fields("/off/ws/echo"), want="403"),
+    Row("redirect", fields=connect_fields("/old/echo"), want="308"),
+    Row("backend_401", fields=connect_fields("/ws/status/401"), want="401"),
+    Row("backend_302", fields=connect_fields("/ws/status/302"), want="302"),
+    Row("backend_200", fields=connect_fields("/ws/status/200"), want="502"),
+    Row("backend_proves_wrongly", fields=connect_fields("/ws/bad/accept"), want="502"),
+    Row("no_such_host", fields=connect_fields(host="other.example"), want="421"),
+]
+
+
+@table(CONNECTS, setup=lambda t: Gate(t, routes="/: { proxy: app }\n      /text: { respond: hello }\n      /old/: { redirect: /ws/ }\n"
+                                      "      /off/: { proxy: app, strip_prefix: on, websocket: off }"))
+def test_connect_refused(t, s, row):
+    """No 2xx but for a tunnel that stands; the stream ends with its answer, and the connection goes on."""
+    with h2(s.gate) as c:
+        stream = c.open(row.fields, end=False, more=b"")
+        assert c.outcome(stream) == row.want, (c.outcome(stream), stream)
+        if row.want[0] in "345":
+            c.until(lambda: stream.reset is not None)
+            assert stream.reset == NO_ERROR, stream
+        if hasattr(row, "told"):
+            assert stream.get(row.told[0]) == row.told[1]
+        assert c.get("/hello").status == 200
+
+
+@case()
+def test_connect_with_its_end(t):
+    """END_STREAM with the request itself: the client's side has ended before it began."""
+    s = Gate(t)
+    ws = Ws2(h2(s.gate), "/ws/half", end=True)
+    assert ws.next() == (TEXT, b"0") and ws.next() is None and ws.clean
+    ws.close()
+
+
+@case()
+def test_connect_resets(t):
+    """A reset of the stream ends the backend's connection; the backend's reset is CANCEL; HEADERS in a tunnel are a protocol error."""
+    s = Gate(t)
+    c = h2(s.gate)
+    gone, broken, wrong, other = (Ws2(c, p) for p in ("/ws/first", "/ws/broken", "/ws/echo", "/ws/echo"))
+    assert broken.next() == (TEXT, b"last")
+    gone.reset()
+    s.b.heard_all.wait()
+    s.b.gate.set()
+    assert broken.next() is None and broken.stream.reset == CANCEL, broken.stream
+    c.send(headers_frame(wrong.stream.id, [("x-trailer", "1")]))
+    assert wrong.next() is None and wrong.stream.reset == 1, wrong.stream
+    roundtrip(other)
+    wait_for("one connection to the backend", lambda: s.b.open == 1)
+    closed(other)
+
+
+@case()
+def test_connect_many(t):
+    """A hundred tunnels on one connection; one that its client does not read, and one that its backend does not, hold up none of them."""
+    s = Gate(t, rcvbuf=65536)
+    c = h2(s.gate, window=1 << 30)
+    c.hold = True       # no window for the flood
+    flood = Ws2(c, "/ws/flood/100")
+    deaf = Ws2(c, "/ws/sink/paused")
+    sent = fill_window(c, deaf)
+    assert sent
+    tunnels = [Ws2(c, "/ws/echo") for _ in range(98)]
+    for i in range(3):
+        for ws in tunnels:
+            ws.send(TEXT, b"%d" % i * 50)
+        for ws in tunnels:
+            assert ws.next() == (TEXT, b"%d" % i * 50)
+    for ws in tunnels:
+        ws.raw(close_frame(1000, mask=True))
+    for ws in tunnels:
+        assert ws.next()[0] == CLOSE and ws.next() is None and ws.clean
+    assert not flood.stream.done and flood.stream.size == 65535, flood.stream
+    s.b.gate.set()
+    deaf.end()
+    wait_for("all of it at the backend", lambda: s.b.taken == sent)
+    c.close()
+
+
+def fill_window(c, ws):
+    """Sends until the stream's window stays shut; returns how much that was."""
+    sent = 0
+    while c.quiet(0.5) and ws.stream.send_window > 0:
+        n = min(ws.stream.send_window, c.send_window)
+        ws.raw(bytes(n))
+        sent += n
+    return sent
+
+
+@case()
+def test_connect_all_arrives_behind_both_ends(t):
+    """Both sides have ended while the backend has not taken all yet: HTTP/2's stream is over, and still nothing is lost."""
+    s = Gate(t, rcvbuf=65536)
+    c = h2(s.gate)
+    ws = Ws2(c, "/ws/first/paused")
+    assert ws.next() == (TEXT, b"last") and ws.next() is None
+    sent = fill_window(c, ws)
+    ws.end()
+    c.ping()
+    assert sent > 65535, sent
+    s.b.gate.set()
+    s.b.heard_all.wait()
+    assert len(s.b.heard) == sent
+    wait_for("no connection to the backend", lambda: not s.b.open)
+    assert c.get("/hello").status == 200
+    c.close()
 
 
 # --- real parts

@@ -11,6 +11,7 @@ import struct
 import threading
 
 from backends import by_path
+from h2wire import CANCEL, DATA, END_STREAM as H2_END, NO_ERROR, Ended, frame as h2_frame, rst_frame
 from wire import GUARD
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -127,6 +128,12 @@ class Ws1(Frames):
     def clean(self):
         return self.conn.clean_end
 
+    def still_open(self):
+        return self.conn.still_open()
+
+    def reset(self):
+        self.conn.reset()
+
     def close(self):
         self.conn.close()
 
@@ -138,6 +145,71 @@ def upgrade_request(path="/ws/echo", headers=(), host="localhost", key=KEY, vers
     if version is not None:
         head += f"Sec-WebSocket-Version: {version}\r\n"
     return (head + "".join(f"{n}: {v}\r\n" for n, v in headers) + "\r\n").encode()
+
+
+class Ws2(Frames):
+    """Over a stream of an h2wire.H2: extended CONNECT."""
+
+    def __init__(self, h2, path="/ws/echo", headers=(), early=b"", open=True, host="localhost", version="13", end=False):
+        self.h2, self.buf, self.host = h2, b"", host
+        self.stream = h2.open(connect_fields(path, headers, host, version=version), early or None, end=end)
+        if open:
+            self.open()
+
+    def open(self):
+        s = self.h2.head(self.stream)
+        assert s.status == 200, s
+        assert not s.get("sec-websocket-accept") and not s.get("content-length") and not s.get("upgrade"), s.headers
+        return self
+
+    def fill(self):
+        s = self.stream
+        try:
+            self.h2.until(lambda: s.body or s.done)
+        except Ended:
+            return False
+        self.buf, n = self.buf + bytes(s.body), len(s.body)
+        del s.body[:]
+        return n > 0
+
+    def send(self, opcode, payload=b"", **kw):
+        self.raw(ws_frame(opcode, payload, mask=True, **kw))
+
+    def raw(self, data):
+        """Also behind the server's END_STREAM, which ends its side only."""
+        h, s, at = self.h2, self.stream, 0
+        while at < len(data):
+            h.until(lambda: s.reset is not None or min(s.send_window, h.send_window) > 0)
+            if s.reset is not None:
+                raise BrokenPipeError(f"the stream was reset after {at} of {len(data)} bytes")
+            n = min(s.send_window, h.send_window, 16384, len(data) - at)
+            h.send(h2_frame(DATA, 0, s.id, data[at:at + n]))
+            s.send_window -= n
+            h.send_window -= n
+            at += n
+
+    def end(self):
+        self.h2.send(h2_frame(DATA, H2_END, self.stream.id))
+
+    def reset(self, code=CANCEL):
+        self.h2.send(rst_frame(self.stream.id, code))
+
+    @property
+    def clean(self):
+        return self.stream.ended
+
+    def still_open(self):
+        return self.h2.quiet() and not self.stream.headers and not self.stream.done
+
+    def close(self):
+        self.h2.close()
+
+
+def connect_fields(path="/ws/echo", headers=(), host="localhost", protocol="websocket", version="13"):
+    fields = [(":method", "CONNECT"), (":protocol", protocol), (":scheme", "https"), (":authority", host), (":path", path)]
+    if version is not None:
+        fields.append(("sec-websocket-version", version))
+    return fields + [(n.lower(), v) for n, v in headers]
 
 
 # --- the backend
@@ -232,10 +304,12 @@ def half(peer, req):
     w.send(TEXT, b"%d" % len(w.buf))
 
 
-def first(peer, req):
-    """Ends its side first, and hears the client to its end."""
+def first(peer, req, pause=False):
+    """Ends its side first, and hears the client to its end; `pause`: once the test says so."""
     switch(peer, req, more=ws_frame(TEXT, b"last"))
     peer.sock.shutdown(socket.SHUT_WR)
+    if pause:
+        peer.backend.gate.wait()
     w = Wire(peer)
     while w.fill():
         pass
@@ -303,12 +377,14 @@ def websocket(peer, req):
     if name == "bad":
         peer.send(BAD[more[0]])
         return False
-    kind = {"echo": echo, "late": late, "raw": raw_echo, "half": half, "first": first, "broken": broken, "closing": closing_break,
+    kind = {"echo": echo, "late": late, "raw": raw_echo, "half": half, "broken": broken, "closing": closing_break,
             "hold": hold, "deaf": deaf}.get(name)
     if kind:
         kind(peer, req)
     elif name == "flood":
         flood(peer, req, int(more[0]))
+    elif name == "first":
+        first(peer, req, bool(more))
     elif name == "sink":
         sink(peer, req, bool(more))
     else:
