@@ -234,6 +234,7 @@ def test_backend_killed(t):
     os.kill(pid, signal.SIGKILL)
     assert ws.next() is None
     ws.close()
+    gate.wait_log("instance ended")     # its socket may still take a connection, and drop it
     ws = Ws1(gate.tls(), "/who")
     ws.send(TEXT, b"pid")
     assert int(ws.next()[1]) != pid
