@@ -35,10 +35,14 @@ static void write_globals(const struct starter *s, FILE *f)
     fputs(s->http_port && s->https_port ? " }   # HTTP redirects to HTTPS\n\n" : " }\n\n", f);
 }
 
-static void write_tls(const struct starter *s, FILE *f)
+static bool is_local(const struct starter *s)
 {
     const struct conf_tls by_default = {.issuer = CONF_ISSUER_AUTO};
-    bool local = conf_issuer_for(&by_default, s->host) == CONF_ISSUER_LOCAL;
+    return conf_issuer_for(&by_default, s->host) == CONF_ISSUER_LOCAL;
+}
+
+static void write_tls(const struct starter *s, FILE *f)
+{
     fputs("\n"
           "    # Its certificate is of headgate's own CA: `headgate trust` makes this machine "
           "believe it,\n"
@@ -47,7 +51,7 @@ static void write_tls(const struct starter *s, FILE *f)
           "    #   tls: { certificates: [{ cert: /path/to/fullchain.pem, key: /path/to/key.pem }] "
           "}\n",
           f);
-    if (!local)
+    if (!is_local(s))
         fputs("    tls: { issuer: local }\n", f);
 }
 
@@ -106,14 +110,15 @@ void starter_write(struct starter *s, FILE *f)
           "too.\n\n",
           f);
     write_globals(s, f);
+    const char *below = is_local(s) ? "localhost" : "example.org";
     struct str host = yaml_scalar_literal(s->arena, s->host);
     fprintf(f,
             "sites:\n"
             "  main:\n"
             "    host: " STR_FMT "\n"
-            "    # aliases: [other.example.org]           # answered likewise\n"
-            "    # redirect_from: [www.example.org]       # redirected to the host\n",
-            STR_ARG(host));
+            "    # aliases: [other.%s]           # answered likewise\n"
+            "    # redirect_from: [www.%s]       # redirected to the host\n",
+            STR_ARG(host), below, below);
     write_tls(s, f);
     if (s->n_run || s->url.n)
         write_services(s, f);

@@ -273,9 +273,9 @@ static void verb_restart(struct admin_conn *c, json_t *request)
     const char *service = json_string_value(json_object_get(request, "service"));
     struct arena *a = arena_new(1024);
     const char *err = "the name of a service is CHANNEL/SERVICE";
-    if (service && master.state != MASTER_STOPPING)
+    if (service && strchr(service, '/') && master.state != MASTER_STOPPING)
         err = supervisor_restart(master.supervisor, str_of(service));
-    else if (service)
+    else if (master.state == MASTER_STOPPING)
         err = "headgate stops";
     if (err)
         admin_reply(c, ADMIN_FAILED,

@@ -120,6 +120,30 @@ def test_man_page(t):
         assert name == "help" or named == {v for v in verbs if name in verbs[v]["options"]}, (name, named)
 
 
+SECTIONS = ["NAME", "SYNOPSIS", "DESCRIPTION", "VERBS", "OPTIONS", "SIGNALS", "DEATH OF THE MASTER", "CGROUPS", "ENVIRONMENT", "FILES", "EXIT STATUS",
+            "EXAMPLES", "DIAGNOSTICS", "SECURITY", "SEE ALSO"]
+
+
+@case()
+def test_man_page_whole(t):
+    """All sections are there; ENVIRONMENT names each variable that the code looks at, EXIT STATUS each status, SIGNALS what is handled."""
+    with open(os.path.join(ROOT, "man", "headgate.8")) as f:
+        page = f.read()
+    assert re.findall(r"^\.Sh (.*)$", page, re.M) == SECTIONS
+    part = lambda name: page.split(f"\n.Sh {name}\n")[1].split("\n.Sh ")[0]                          # noqa: E731
+    looked_at = set()
+    for folder in ("base", "conf", "proxy", "acme", "channels"):
+        for name in os.listdir(os.path.join(ROOT, folder)):
+            if name.endswith(".c"):
+                with open(os.path.join(ROOT, folder, name)) as f:
+                    looked_at |= set(re.findall(r'(?:getenv|unsetenv|source_env|id_of)\([^";]*"([A-Z_]+)"', f.read()))
+    named = {w for line in re.findall(r"^\.It Ev (.*)$", part("ENVIRONMENT"), re.M) for w in line.split(" , ")}
+    assert looked_at and looked_at <= named, looked_at - named
+    assert re.findall(r"^\.It (\d)$", part("EXIT STATUS"), re.M) == list("01234")
+    for name in ("SIGHUP", "SIGTERM", "SIGINT"):
+        assert name in part("SIGNALS"), name
+
+
 @case()
 def test_check_good(t):
     """check of a good file: status 0, one line that says so."""

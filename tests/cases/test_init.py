@@ -1,4 +1,6 @@
 """headgate init: a configuration to begin with, from options or from a terminal; it passes check and serves as it is."""
+import re
+
 from headgate import *
 from terminal import Terminal
 
@@ -252,3 +254,63 @@ def test_terminal_proxy(t):
     assert tty.exit() == 0, tty.text
     serve(gate)
     assert gate.get("/").status == 200
+
+
+# --- what files that one begins with suggest
+
+def with_suggestions(text):
+    """The file with each commented-out key and route in force."""
+    return re.sub(r"^( *)# ([a-z_/]+: [^ ].*)$", r"\1\2", text, flags=re.M)
+
+
+@case()
+def test_suggestions(t):
+    """What the comments of such a file suggest can be uncommented, all of it at once."""
+    gate = blank(t)
+    init(gate, "--static", folder(t), "--run", PYTHON, t.write("server.py", SERVER), "$listen")
+    with open(os.path.join(ROOT, "conf", "example.yaml")) as f:
+        example = f.read()
+    for text, keys in ((written(gate), ["aliases:", "redirect_from:", "env:", "ready:"]), (example, ["workers:", "limits:", "grpc:", "protocol:"])):
+        more = with_suggestions(text)
+        for key in keys:
+            assert re.search(f"^ *{key}", more, re.M) and not re.search(f"^ *# {key}", more, re.M), (key, more)
+        r = t.run([t.program, "check", "--offline", "--strict", "--config", t.write("more.yaml", more)])
+        assert r.returncode == 0, r.stdout
+
+
+@case()
+def test_example(t):
+    """conf/example.yaml serves, with its folders, program and certificates in other places."""
+    hosts = ["example.org"] + [f"{n}.example.org" for n in ("www", "beta", "alpha", "status")]
+    cert, key = certificate(t, "given", hosts)
+    for name, path in ((cert, "a.crt"), (key, "a.key")):
+        os.makedirs(t.path("tls"), exist_ok=True)
+        shutil.copy(name, t.path("tls", path))
+    for channel in ("stable", "beta", "alpha"):
+        t.write(f"srv/{channel}/index.html", channel)
+    t.write("srv/down.html", "down")
+    backend = t.backend()
+    gate = blank(t)
+    with open(os.path.join(ROOT, "conf", "example.yaml")) as f:
+        text = f.read()
+    for theirs, ours in (("[/opt/app/$channel/server, --listen, $listen]", t.service("ok")), ("/srv/app", t.path("srv")), ("/etc/headgate/tls", t.path("tls")),
+                         ("/var/log/headgate/access.log", t.path("access.log")), ("127.0.0.1:9001", f"127.0.0.1:{backend.port}")):
+        assert theirs in text, theirs
+        text = text.replace(theirs, ours)
+    t.write("access.log", "", mode=0o666)
+    with open(gate.file, "w") as f:
+        f.write(text + "".join(f"{k}: {v}\n" for k, v in gate.top.items()))
+    r = gate.cli("check", "--strict")
+    assert r.returncode == 0, r.stdout
+    gate.start()
+    for host, target, body in (("www.example.org", "/", b"stable"), ("beta.example.org", "/", b"beta"), ("alpha.example.org", "/", b"alpha")):
+        with gate.tls(host, context=tls_context(cert)) as c:
+            r = c.get(target, host)
+            assert r.status == 200 and r.body == body, r
+            assert r.get("x-content-type-options") == "nosniff" and r.get("strict-transport-security") == "max-age=2592000", r
+            assert (r.get("x-robots-tag") == "noindex") == (body != b"stable"), r
+            assert c.get("/api/who", host).status == 200
+            assert c.get("/old/x", host).status == 308
+    with gate.tls("status.example.org", context=tls_context(cert)) as c:
+        assert c.get("/", "status.example.org").status == 200
+    assert "/api/who" in open(t.path("access.log")).read() or wait_for("the log", lambda: "/api/who" in open(t.path("access.log")).read())
