@@ -482,6 +482,12 @@ void io_write(struct io *io, const void *p, size_t n)
         sliceq_copy(&io->out, p, n);
 }
 
+void io_write_before_tls(struct io *io, struct str bytes)
+{
+    ASSERT(io->state == IO_CONNECTING && !io->out.bytes);
+    sliceq_copy(&io->out, bytes.p, bytes.n);
+}
+
 void io_write_slice(struct io *io, struct slice s)
 {
     if (s.n < SLICE_IN_PLACE || io->state == IO_CLOSED || io->shut) {

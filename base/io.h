@@ -74,6 +74,8 @@ void io_connect(struct io *io, const struct sockaddr *addr, socklen_t len,
  * answer it is an error. For connections that no deadline watches.
  */
 void io_keepalive(struct io *io);
+/* Right after io_connect: bytes that go out first, in plain, whatever TLS follows. */
+void io_write_before_tls(struct io *io, struct str bytes);
 /* Queues bytes; sent at the end of the turn. Never fails: errors come by on_error. */
 void io_write(struct io *io, const void *p, size_t n);
 /* The same; a slice of 4 KiB or more is kept (plain) or encrypted in place (TLS), not copied. */

@@ -17,46 +17,47 @@
  * name, number (never reused), fixed struct, most tail bytes, descriptors
  * M→W, M→A: master to worker, to agent; W→M, A→M: back.
  */
-#define MSG_TABLE(X)                                                                                  \
-    X(HELLO, 1, struct msg_hello, 0, 0)            /* first, both ways */                             \
-    X(SETUP, 2, struct msg_setup, MSG_TAIL_MAX, 1) /* M→W,A: slot; fd: stats */                     \
-    X(ROOT, 3, struct msg_root, 4096, 1)        /* M→W: an opened static root; tail: its path */    \
-    X(CONFIG, 4, struct msg_generation, 0, 1)   /* M→W,A: sealed memfd, the bundle */               \
-    X(CONFIG_DONE, 5, struct msg_done, 4096, 0) /* W,A→M: in use, or the error in the tail */       \
-    X(LISTENER, 6, struct msg_listener, 256, 1) /* M→W: accept here; tail: its address */           \
-    X(LISTENER_DROP, 7, struct msg_listener, 0, 0)    /* M→W: stop accepting there, close */        \
-    X(LISTENER_DROPPED, 8, struct msg_listener, 0, 0) /* W→M: done */                               \
-    X(READY, 9, struct msg_empty, 0, 0)               /* W,A→M: serving */                          \
-    X(INSTANCE, 10, struct msg_instance, 512,                                                         \
-      0) /* M→W: tail: "channel/service" NUL "address" NUL "authority of its URL" NUL */            \
-    X(INSTANCE_GONE, 11, struct msg_instance_gone, 0, 0) /* M→W: frozen for ever */                 \
-    X(DRAIN, 12, struct msg_drain, 0, 0)       /* M→W: frozen for ever: finish, then exit */        \
-    X(HOLD, 13, struct msg_hold, 256, 0)       /* M→W: tail: service; on: requests wait */          \
-    X(HELD, 14, struct msg_hold, 256, 0)       /* W→M: none is in flight any more */                \
-    X(PREPARE, 15, struct msg_prepare, 256, 0) /* M→W: a release generation is reachable */         \
-    X(PREPARED, 16, struct msg_prepare, 256, 0)                                                       \
-    X(COMMIT, 17, struct msg_prepare, 256, 0) /* M→W: it is current */                              \
-    X(COMMITTED, 18, struct msg_prepare, 256, 0)                                                      \
-    X(TICKET_KEYS, 19, struct msg_ticket_keys, 0, 0) /* M→W: previous, current, next */             \
-    X(CERT, 20, struct msg_cert, 4096, 1)       /* A→M→W: fd: PEM chain and key; tail: host */    \
-    X(CERTS_DONE, 21, struct msg_done, 4096, 0) /* A→M: all certificates at hand were sent */       \
-    X(CHALLENGE, 22, struct msg_empty, 4096, 0) /* A→M→W: ACME challenge (named, not yet sent) */ \
-    X(HASH, 23, struct msg_empty, 4096, 0) /* W→M→A: password check (named, not yet sent) */      \
-    X(LOG_REOPEN, 24, struct msg_empty, 0,                                                            \
-      0) /* M→W: open the access log again; fd by ACCESS_LOG */                                     \
-    X(ACCESS_LOG, 25, struct msg_empty, 4096, 1) /* M→W: where access lines go; tail: path */       \
-    X(DEMAND, 26, struct msg_empty, 256, 0)      /* W→M: requests wait for a service: tail */       \
-    X(TLS_FILES, 27, struct msg_generation, 0,                                                        \
-      1) /* M→W: tls.certificates were read again: a new bundle */                                  \
-    X(INSTANCE_IDLE, 28, struct msg_instance_gone, 0,                                                 \
-      0)                                   /* W→M: a draining one has no request left here */       \
-    X(RESCUE, 29, struct msg_empty, 0, 1)  /* M→W: where to wait for the next master */             \
-    X(ORPHAN, 30, struct msg_orphan, 0, 0) /* W→M: frozen for ever: to the next master */           \
-    X(ORPHAN_LISTENER, 31, struct msg_orphan_listener, 0, 1) /* W→M: frozen for ever */             \
-    X(ROWS, 32, struct msg_empty, 0, 1)      /* M→W: fd: the segment of labelled counters */        \
-    X(EJECT, 33, struct msg_eject, 256, 0)   /* W→M: an instance fails, or is back; tail: why */    \
-    X(RESOLVE, 34, struct msg_empty, 256, 0) /* M→A: look this name up again: tail */               \
-    X(RESOLVED, 35, struct msg_resolved, 4096,                                                        \
+#define MSG_TABLE(X)                                                                                                                            \
+    X(HELLO, 1, struct msg_hello, 0, 0)            /* first, both ways */                                                                       \
+    X(SETUP, 2, struct msg_setup, MSG_TAIL_MAX, 1) /* M→W,A: slot; fd: stats */                                                               \
+    X(ROOT, 3, struct msg_root, 4096, 1)        /* M→W: an opened static root; tail: its path */                                              \
+    X(CONFIG, 4, struct msg_generation, 0, 1)   /* M→W,A: sealed memfd, the bundle */                                                         \
+    X(CONFIG_DONE, 5, struct msg_done, 4096, 0) /* W,A→M: in use, or the error in the tail */                                                 \
+    X(LISTENER, 6, struct msg_listener, 256, 1) /* M→W: accept here; tail: its address */                                                     \
+    X(LISTENER_DROP, 7, struct msg_listener, 0, 0)    /* M→W: stop accepting there, close */                                                  \
+    X(LISTENER_DROPPED, 8, struct msg_listener, 0, 0) /* W→M: done */                                                                         \
+    X(READY, 9, struct msg_empty, 0, 0)               /* W,A→M: serving */                                                                    \
+    X(INSTANCE, 10, struct msg_instance, MSG_TAIL_MAX,                                                                                          \
+      0)                                                 /* M→W: tail: "channel/service",                                                     \
+     "address", "authority of its URL", then "port=4222" for each of its ports; a NUL behind each */ \
+    X(INSTANCE_GONE, 11, struct msg_instance_gone, 0, 0) /* M→W: frozen for ever */                                                           \
+    X(DRAIN, 12, struct msg_drain, 0, 0)       /* M→W: frozen for ever: finish, then exit */                                                  \
+    X(HOLD, 13, struct msg_hold, 256, 0)       /* M→W: tail: service; on: requests wait */                                                    \
+    X(HELD, 14, struct msg_hold, 256, 0)       /* W→M: none is in flight any more */                                                          \
+    X(PREPARE, 15, struct msg_prepare, 256, 0) /* M→W: a release generation is reachable */                                                   \
+    X(PREPARED, 16, struct msg_prepare, 256, 0)                                                                                                 \
+    X(COMMIT, 17, struct msg_prepare, 256, 0) /* M→W: it is current */                                                                        \
+    X(COMMITTED, 18, struct msg_prepare, 256, 0)                                                                                                \
+    X(TICKET_KEYS, 19, struct msg_ticket_keys, 0, 0) /* M→W: previous, current, next */                                                       \
+    X(CERT, 20, struct msg_cert, 4096, 1)       /* A→M→W: fd: PEM chain and key; tail: host */                                              \
+    X(CERTS_DONE, 21, struct msg_done, 4096, 0) /* A→M: all certificates at hand were sent */                                                 \
+    X(CHALLENGE, 22, struct msg_empty, 4096, 0) /* A→M→W: ACME challenge (named, not yet sent) */                                           \
+    X(HASH, 23, struct msg_empty, 4096, 0) /* W→M→A: password check (named, not yet sent) */                                                \
+    X(LOG_REOPEN, 24, struct msg_empty, 0,                                                                                                      \
+      0) /* M→W: open the access log again; fd by ACCESS_LOG */                                                                               \
+    X(ACCESS_LOG, 25, struct msg_empty, 4096, 1) /* M→W: where access lines go; tail: path */                                                 \
+    X(DEMAND, 26, struct msg_empty, 256, 0)      /* W→M: requests wait for a service: tail */                                                 \
+    X(TLS_FILES, 27, struct msg_generation, 0,                                                                                                  \
+      1) /* M→W: tls.certificates were read again: a new bundle */                                                                            \
+    X(INSTANCE_IDLE, 28, struct msg_instance_gone, 0,                                                                                           \
+      0)                                   /* W→M: a draining one has no request left here */                                                 \
+    X(RESCUE, 29, struct msg_empty, 0, 1)  /* M→W: where to wait for the next master */                                                       \
+    X(ORPHAN, 30, struct msg_orphan, 0, 0) /* W→M: frozen for ever: to the next master */                                                     \
+    X(ORPHAN_LISTENER, 31, struct msg_orphan_listener, 0, 1) /* W→M: frozen for ever */                                                       \
+    X(ROWS, 32, struct msg_empty, 0, 1)      /* M→W: fd: the segment of labelled counters */                                                  \
+    X(EJECT, 33, struct msg_eject, 256, 0)   /* W→M: an instance fails, or is back; tail: why */                                              \
+    X(RESOLVE, 34, struct msg_empty, 256, 0) /* M→A: look this name up again: tail */                                                         \
+    X(RESOLVED, 35, struct msg_resolved, 4096,                                                                                                  \
       0) /* A→M: tail: name NUL, then numbers with a NUL each, or why there are none */
 
 enum msg_role { ROLE_MASTER = 1, ROLE_WORKER = 2, ROLE_AGENT = 3 };
@@ -66,8 +67,16 @@ enum instance_state {
     INSTANCE_DRAINING = 3,
     INSTANCE_HELD = 4
 };
-/* LISTENER_METRICS: metrics, /healthz and /readyz of headgate itself, no site of anybody. */
-enum listener_kind { LISTENER_HTTP = 1, LISTENER_HTTPS = 2, LISTENER_METRICS = 3 };
+/*
+ * LISTENER_METRICS: metrics, /healthz and /readyz of headgate itself, no site of anybody.
+ * LISTENER_STREAM: raw TCP, one of `streams`.
+ */
+enum listener_kind {
+    LISTENER_HTTP = 1,
+    LISTENER_HTTPS = 2,
+    LISTENER_METRICS = 3,
+    LISTENER_STREAM = 4
+};
 
 struct msg_empty {
     uint32_t zero;

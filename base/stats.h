@@ -17,6 +17,7 @@
     X(connections, gauge, "client connections open now")                                         \
     X(connections_h1, gauge, "client connections open now by protocol")                          \
     X(connections_h2, gauge, "client connections open now by protocol")                          \
+    X(connections_stream, gauge, "client connections open now by protocol")                      \
     X(handshakes_full, counter, "TLS handshakes by result")                                      \
     X(handshakes_resumed, counter, "TLS handshakes by result")                                   \
     X(handshakes_failed, counter, "TLS handshakes by result")                                    \

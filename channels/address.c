@@ -14,6 +14,14 @@
 
 #define PORT_TRIES 64
 
+struct inst_address instance_address(const struct instance *i)
+{
+    return (struct inst_address){.text = i->addr.text.p,
+                                 .url = i->url ? &i->backend : NULL,
+                                 .ports = i->ports,
+                                 .n_ports = i->n_ports};
+}
+
 /* 0, or the errno of binding to it. */
 static int bind_probe(const struct sockaddr *sa, socklen_t len, struct sockaddr_in *got)
 {

@@ -169,6 +169,25 @@ static struct instance *instance_of(struct found *f, uint64_t id, const struct r
     return i;
 }
 
+/* "client=4222 monitor=8222" */
+static bool set_ports(struct instance *i, struct str text)
+{
+    struct str rest = text, one;
+    unsigned n = 1;
+    for (size_t k = 0; k < text.n; k++)
+        n += text.p[k] == ' ';
+    i->ports = arena_zarray(i->run, struct conf_port, n);
+    while (rest.n && str_split(&rest, ' ', &one)) {
+        const size_t sign = str_chr(one, '=');
+        uint64_t number;
+        if (!str_u64(str_sub(one, sign + 1, one.n), &number) || !number || number > UINT16_MAX)
+            return false;
+        i->ports[i->n_ports++] =
+            (struct conf_port){arena_str(i->run, str_sub(one, 0, sign)), (uint16_t)number};
+    }
+    return true;
+}
+
 static void adopt_one(struct found *f, uint64_t id)
 {
     struct record r;
@@ -182,7 +201,7 @@ static void adopt_one(struct found *f, uint64_t id)
     }
     struct instance *i = instance_of(f, id, &r);
     bool alive = set_address(i, r.address, &i->addr) && set_address(i, r.asked, &i->asked) &&
-                 proc_find(i->leader, i->leader_started, &proc);
+                 set_ports(i, r.ports) && proc_find(i->leader, i->leader_started, &proc);
     if (!alive) {
         log_warn("instance ended while there was no master", "service", "%s", i->svc->name,
                  "instance", "%" PRIu64, id, "pid", "%d", (int)i->leader);

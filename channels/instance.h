@@ -170,6 +170,7 @@ void instance_release(struct instance *i);
 void instance_share_socket(struct instance *i);
 
 /* address.c */
+struct inst_address instance_address(const struct instance *i);
 /* Fills addr, port and socket; an error is a sentence in i->run. */
 const char *address_choose(struct instance *i) MUST_USE;
 /* A port chosen for it belongs to somebody else by now; remembers it. */

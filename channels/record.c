@@ -38,10 +38,10 @@ static const struct field {
     {                                                      \
 #name, FIELD_NUMBER, offsetof(struct record, name) \
     }
-    TEXT(boot),           TEXT(service), TEXT(digest),     TEXT(address),   TEXT(asked),
-    TEXT(socket),         TEXT(cgroup),  NUMBER(pid),      NUMBER(started), NUMBER(state),
-    NUMBER(uid),          NUMBER(gid),   NUMBER(own_user), NUMBER(port),    NUMBER(stop_signal),
-    NUMBER(stop_timeout), NUMBER(drain), NUMBER(restarts),
+    TEXT(boot),          TEXT(service),        TEXT(digest),  TEXT(address),    TEXT(asked),
+    TEXT(socket),        TEXT(cgroup),         TEXT(ports),   NUMBER(pid),      NUMBER(started),
+    NUMBER(state),       NUMBER(uid),          NUMBER(gid),   NUMBER(own_user), NUMBER(port),
+    NUMBER(stop_signal), NUMBER(stop_timeout), NUMBER(drain), NUMBER(restarts),
 #undef TEXT
 #undef NUMBER
 };
@@ -147,6 +147,15 @@ static const char *write_aside(const struct instance *i, struct str text)
     return err;
 }
 
+static struct str ports_text(struct arena *a, const struct instance *i)
+{
+    struct str text = STR("");
+    for (unsigned k = 0; k < i->n_ports; k++)
+        text = arena_fmt(a, STR_FMT "%s" STR_FMT "=%u", STR_ARG(text), k ? " " : "",
+                         STR_ARG(i->ports[k].name), i->ports[k].number);
+    return text;
+}
+
 void record_save(struct instance *i, enum inst_state state)
 {
     static char text[TEXT_BYTES];
@@ -158,6 +167,7 @@ void record_save(struct instance *i, enum inst_state state)
                              .asked = i->asked.text,
                              .socket = str_of(i->socket),
                              .cgroup = str_of(i->cgroup),
+                             .ports = ports_text(a, i),
                              .pid = (uint64_t)i->leader,
                              .started = i->leader_started,
                              .state = state,

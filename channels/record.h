@@ -22,6 +22,7 @@
 
 struct record {
     struct str boot, service, digest, address, asked, socket, cgroup;
+    struct str ports;      /* "client=4222 monitor=8222" */
     uint64_t pid, started; /* started: proc_started */
     uint64_t state;        /* enum inst_state */
     uint64_t uid, gid, own_user, port;

@@ -426,15 +426,16 @@ const char *supervisor_restart(struct supervisor *s, struct str name)
 
 void supervisor_replay(struct supervisor *s,
                        void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state,
-                                    const char *addr, const struct conf_backend *url),
+                                    const struct inst_address *at),
                        void *ctx)
 {
     LIST_EACH (&s->services, l) {
         const struct service *svc = container_of(l, struct service, link);
         LIST_EACH (&svc->instances, il) {
             const struct instance *i = container_of(il, struct instance, link);
+            const struct inst_address at = instance_address(i);
             if (i->told != INST_BACKOFF)
-                each(ctx, i->id, svc->name, i->told, i->addr.text.p, i->url ? &i->backend : NULL);
+                each(ctx, i->id, svc->name, i->told, &at);
         }
     }
 }

@@ -41,9 +41,9 @@ static void tell(struct instance *i, enum inst_state state)
     if (i->told == state || (i->told == INST_BACKOFF && state != INST_READY))
         return;
     i->told = state == INST_GONE ? INST_BACKOFF : state;
+    const struct inst_address at = instance_address(i);
     if (s->ops.on_instance)
-        s->ops.on_instance(s->ctx, i->id, i->svc->name, state, i->addr.text.p,
-                           i->url ? &i->backend : NULL);
+        s->ops.on_instance(s->ctx, i->id, i->svc->name, state, &at);
 }
 
 /* The only place where an instance's state changes. `why` may be NULL. */

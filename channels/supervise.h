@@ -26,15 +26,22 @@ enum inst_state {
 
 struct supervisor;
 
+/* Where an instance is reached. All of it is borrowed for the call. */
+struct inst_address {
+    const char *text;               /* "127.0.0.1:PORT" or "unix:/path" */
+    const struct conf_backend *url; /* what a url service's configuration says of it, else NULL */
+    const struct conf_port *ports;  /* its further ports of 127.0.0.1, all with numbers */
+    unsigned n_ports;
+};
+
 /*
- * Called on every change that others must know; `addr` is "127.0.0.1:PORT" or "unix:/path", `url`
- * what a url service's configuration says of it (else NULL). The
+ * Called on every change that others must know. The
  * states told are READY, UNREADY, DRAINING (also before a stop without a drain) and GONE, which
  * comes when the process has ended; each start has an id of its own. The callee must not call back.
  */
 struct supervisor_ops {
     void (*on_instance)(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                        const char *addr, const struct conf_backend *url);
+                        const struct inst_address *at);
     /*
      * strategy: handover. on: no new request to the service, streams end; supervisor_held follows
      * when none is in flight. off: as before. The callee must not call back. NULL: nobody to tell.
@@ -92,7 +99,7 @@ const char *supervisor_restart(struct supervisor *s, struct str service) MUST_US
 /* Calls on_instance for each one that workers should know (a new worker needs them all). */
 void supervisor_replay(struct supervisor *s,
                        void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state,
-                                    const char *addr, const struct conf_backend *url),
+                                    const struct inst_address *at),
                        void *ctx);
 /* … and on_hold for each service that is held. */
 void supervisor_replay_holds(struct supervisor *s,

@@ -14,7 +14,12 @@
 #include "base/net.h"
 #include "conf/diag.h"
 
-enum conf_listen_kind { CONF_LISTEN_HTTP = 1, CONF_LISTEN_HTTPS = 2, CONF_LISTEN_METRICS = 3 };
+enum conf_listen_kind {
+    CONF_LISTEN_HTTP = 1,
+    CONF_LISTEN_HTTPS = 2,
+    CONF_LISTEN_METRICS = 3,
+    CONF_LISTEN_STREAM = 4
+};
 enum conf_https { CONF_HTTPS_REDIRECT, CONF_HTTPS_BOTH, CONF_HTTPS_ONLY };
 enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
 enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };
@@ -24,6 +29,7 @@ enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP, CONF_READY_NOTIFY, CONF_READY
 enum conf_balance { CONF_BALANCE_LEAST, CONF_BALANCE_ROUND };
 enum conf_coding { CONF_BR, CONF_ZSTD, CONF_GZIP };
 enum conf_host_header { CONF_HOST_CLIENT, CONF_HOST_BACKEND, CONF_HOST_NAME };
+enum conf_send_proxy { CONF_SEND_PROXY_OFF, CONF_SEND_PROXY_V1, CONF_SEND_PROXY_V2 };
 enum conf_access_format { CONF_ACCESS_OFF, CONF_ACCESS_JSON, CONF_ACCESS_COMBINED };
 
 /* A socket address as written and as the kernel wants it. */
@@ -220,6 +226,19 @@ struct conf_site { /* a channel or a site */
     struct diag_place place;
 };
 
+/* One of `streams`: raw TCP from a listener to a service. */
+struct conf_stream {
+    struct str address; /* text of its conf_listen */
+    const struct conf_service *service;
+    const struct conf_site *site; /* the service's */
+    struct str port;              /* one of the service's ports; empty: where it listens itself */
+    bool tls;                     /* it is ended here */
+    struct str host;              /* whose certificate clients get that name no host */
+    enum conf_send_proxy send_proxy;
+    uint64_t idle; /* ms; 0: off */
+    struct diag_place place;
+};
+
 struct conf_root {   /* a folder that `files` serves */
     struct str path; /* absolute */
     struct diag_place place;
@@ -263,6 +282,8 @@ struct conf {
     unsigned n_services;
     struct conf_root *roots;
     unsigned n_roots;
+    struct conf_stream *streams;
+    unsigned n_streams;
 };
 
 /*
@@ -303,6 +324,9 @@ struct conf_vars {
 struct str conf_expand(struct arena *a, struct str text, const struct conf_vars *v);
 
 const struct conf_service *conf_service_find(const struct conf *c, struct str name);
+/* The stream of a listener; NULL: it has none (any more). */
+const struct conf_stream *conf_stream_find(const struct conf *c, struct str address);
+bool conf_ends_tls(const struct conf *c); /* anywhere: https, or a stream with TLS */
 
 /* The issuer that `auto` means for a host (CONFIG.md: localhost, *.local, …, IP addresses). */
 enum conf_issuer conf_issuer_for(const struct conf_tls *tls, struct str host);

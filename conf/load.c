@@ -141,6 +141,7 @@ static void load_all(struct load *l)
     merge_defaults(l->tmp, l->d, l->root);
     load_global(l);
     load_sites(l);
+    load_streams(l);
     check_hosts(l);
 }
 
@@ -189,4 +190,23 @@ const struct conf_service *conf_service_find(const struct conf *c, struct str na
         if (str_eq(c->services[i].name, name))
             return &c->services[i];
     return NULL;
+}
+
+const struct conf_stream *conf_stream_find(const struct conf *c, struct str address)
+{
+    for (unsigned i = 0; i < c->n_streams; i++)
+        if (str_eq(c->streams[i].address, address))
+            return &c->streams[i];
+    return NULL;
+}
+
+bool conf_ends_tls(const struct conf *c)
+{
+    for (unsigned i = 0; i < c->n_listens; i++)
+        if (c->listens[i].kind == CONF_LISTEN_HTTPS)
+            return true;
+    for (unsigned i = 0; i < c->n_streams; i++)
+        if (c->streams[i].tls)
+            return true;
+    return false;
 }

@@ -78,6 +78,14 @@ void load_limits(struct load *l, const struct scope *sc, const struct node *map,
                  enum schema_group g, struct conf_limits *out);
 void load_timeouts(struct load *l, const struct scope *sc, const struct node *map,
                    enum schema_group g, struct conf_timeouts *out);
+/* One more address; one that is there already is an error. */
+void add_listen(struct load *l, enum conf_listen_kind kind, const struct conf_addr *addr,
+                struct diag_place at);
+/* load_stream.c: after load_sites, whose services they name */
+void load_streams(struct load *l);
+/* Does one go to the service ("beta/api"), to any of the site? */
+bool stream_names_service(const struct load *l, struct str service);
+bool stream_names_site(const struct load *l, struct str site);
 /* load_tls.c: over what is in *out already. */
 void load_tls(struct load *l, const struct scope *sc, const struct node *map, struct conf_tls *out);
 /* Is there a certificate, a key, and do they belong together? Says so when not; looks at dates. */

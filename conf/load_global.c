@@ -99,8 +99,8 @@ static void load_uids(struct load *l)
 
 /* ---- listen ---- */
 
-static void add_listen(struct load *l, enum conf_listen_kind kind, const struct conf_addr *addr,
-                       struct diag_place at)
+void add_listen(struct load *l, enum conf_listen_kind kind, const struct conf_addr *addr,
+                struct diag_place at)
 {
     struct conf *c = l->c;
     for (unsigned i = 0; i < c->n_listens; i++) {
@@ -112,6 +112,10 @@ static void add_listen(struct load *l, enum conf_listen_kind kind, const struct 
             diags_also(l->d, id, c->listens[i].place, "first here");
         return;
     }
+    struct conf_listen *more = arena_zarray(l->a, struct conf_listen, c->n_listens + 1);
+    if (c->n_listens)
+        memcpy(more, c->listens, c->n_listens * sizeof(*more));
+    c->listens = more;
     c->listens[c->n_listens++] =
         (struct conf_listen){.kind = kind, .addr = *addr, .place = place_keep(l, at)};
 }
@@ -124,11 +128,6 @@ static void load_listen_key(struct load *l, const struct node *map, enum schema_
     struct conf_addr addr;
     struct value_error e;
     const struct node *n = node_get(map, name);
-    unsigned room = n && n->kind == NODE_LIST ? n->n : 1;
-    struct conf_listen *more = arena_zarray(l->a, struct conf_listen, l->c->n_listens + room);
-    if (l->c->n_listens)
-        memcpy(more, l->c->listens, l->c->n_listens * sizeof(*more));
-    l->c->listens = more;
     if (!n) {
         struct str t = get_text(l, NULL, map, g, name);
         if (value_listen(l->a, t, &addr, &e))
@@ -148,6 +147,12 @@ static bool is_nothing(const struct node *n)
     return node_is_off(n) || (n && n->kind == NODE_LIST && n->n == 0);
 }
 
+static bool streams_written(const struct load *l)
+{
+    const struct node *streams = node_get(l->root, "streams");
+    return streams && streams->kind == NODE_MAP && streams->n > 0;
+}
+
 static void load_listen(struct load *l)
 {
     const struct node *map = node_get(l->root, "listen"), *public = node_get(map, "public");
@@ -155,7 +160,8 @@ static void load_listen(struct load *l)
     load_listen_key(l, map, G_LISTEN, CONF_LISTEN_HTTPS, "https");
     l->c->public_http = (uint16_t)get_number(l, NULL, public, G_PUBLIC, "http");
     l->c->public_https = (uint16_t)get_number(l, NULL, public, G_PUBLIC, "https");
-    if (is_nothing(node_get(map, "http")) && is_nothing(node_get(map, "https"))) {
+    if (is_nothing(node_get(map, "http")) && is_nothing(node_get(map, "https")) &&
+        !streams_written(l)) {
         unsigned id = diags_add(l->d, "E067", map->at, "neither http nor https is listened on");
         diags_hint(l->d, id, "write listen: { https: \":443\" }");
     }

@@ -54,14 +54,6 @@ static void check_twice(struct load *l)
     }
 }
 
-static bool https_is_on(const struct conf *c)
-{
-    for (unsigned i = 0; i < c->n_listens; i++)
-        if (c->listens[i].kind == CONF_LISTEN_HTTPS)
-            return true;
-    return false;
-}
-
 /* Certificates were written for the site, though an offline check did not read them. */
 static bool certs_written(const struct load *l, const struct conf_site *site)
 {
@@ -104,7 +96,7 @@ static void check_certificate(struct load *l, const struct host_use *h)
 void check_hosts(struct load *l)
 {
     check_twice(l);
-    if (!https_is_on(l->c))
+    if (!conf_ends_tls(l->c))
         return;
     for (unsigned i = 0; i < l->n_hosts; i++)
         check_certificate(l, &l->hosts[i]);

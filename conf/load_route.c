@@ -240,14 +240,15 @@ static void unused_services(struct load *l, const struct conf_site *site)
 {
     for (unsigned i = 0; i < l->c->n_services; i++) {
         const struct conf_service *s = &l->c->services[i];
-        bool used = s->n_backends == 0 || !str_eq(s->site, site->name);
+        bool used =
+            s->n_backends == 0 || !str_eq(s->site, site->name) || stream_names_service(l, s->name);
         for (unsigned k = 0; k < site->n_all_routes && !used; k++)
             used = site->routes[k].service == s;
         if (used)
             continue;
-        unsigned id =
-            diags_add(l->d, "W003", s->place, "no route leads to the service `" STR_FMT "`",
-                      STR_ARG(s->short_name));
+        unsigned id = diags_add(l->d, "W003", s->place,
+                                "no route and no stream leads to the service `" STR_FMT "`",
+                                STR_ARG(s->short_name));
         diags_hint(l->d, id, "write routes: { /: { proxy: " STR_FMT " } }", STR_ARG(s->short_name));
     }
 }

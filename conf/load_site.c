@@ -108,6 +108,8 @@ static void load_site(struct load *l, const struct member *m, bool is_channel)
     const struct node *routes = node_get(map, "routes"), *grpc = node_get(map, "grpc");
     if (!map_size(routes) && (map->stray || (routes && routes->bad)))
         return;
+    if (!map_size(routes) && !grpc && stream_names_site(l, site->name))
+        return; /* nothing but raw TCP */
     if (!map_size(routes) && !grpc) {
         unsigned id = diags_add(l->d, "E057", m->at, "%s `" STR_FMT "` has no routes",
                                 is_channel ? "channel" : "site", STR_ARG(m->key));

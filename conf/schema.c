@@ -100,8 +100,8 @@ const struct schema_key schema_keys[] = {
       "What one client or request may take; 0: unlimited.", .map = G_LIMITS)
     K(G_ROOT, "timeouts", T_MAP, ONE, 0, NULL,
       "How long headgate waits; 0: for ever.", .map = G_TIMEOUTS)
-    K(G_ROOT, "streams", T_MAP, NAMED, S_LATER, "{}",
-      "Raw TCP by address, TLS ended here.", .map = G_STREAM, .names = N_ANY)
+    K(G_ROOT, "streams", T_MAP, NAMED, 0, "{}",
+      "Raw TCP by address, such as \":4222\": whatever a connection says goes to a service, TLS ended here.", .map = G_STREAM, .names = N_ANY)
     K(G_ROOT, "channel_defaults", T_MAP, ONE, 0, NULL,
       "What the channels share: merged into each of them.", .map = G_SITE)
     K(G_ROOT, "channels", T_MAP, NAMED, 0, "{}",
@@ -259,11 +259,22 @@ const struct schema_key schema_keys[] = {
       "How long requests under way may go on when something is replaced.")
 
     K(G_STREAM, "service", T_STRING, ONE, 0, NULL,
-      "CHANNEL/SERVICE.")
-    K(G_STREAM, "port", T_STRING, ONE, 0, NULL,
-      "Name of one of the service's ports.")
+      "CHANNEL/SERVICE: who gets the connections. Each goes to one instance, chosen by the service's balance, and "
+      "waits for a ready one as requests do.")
+    K(G_STREAM, "port", T_STRING, ONE, S_NONE, "\"\"",
+      "Name of one of the service's ports; without: where it listens itself.")
     K(G_STREAM, "tls", T_BOOL, ONE, 0, "on",
-      "End TLS here.")
+      "End TLS here: the client begins with it (NATS: tls first), and the certificate is that of the host it names, "
+      "as for https.")
+    K(G_STREAM, "host", T_HOST, ONE, S_NONE, "\"\"",
+      "Whose certificate a client gets that names no host; a host or alias of a site. Without: the host of the "
+      "service's channel.")
+    K(G_STREAM, "proxy_protocol", T_ENUM, ONE, S_OFF, "off",
+      "Tell the service who the client is: a header of the PROXY protocol in front of its bytes, in text (v1) or "
+      "binary (v2).", .values = "v1|v2")
+    K(G_STREAM, "idle", T_DURATION, ONE, 0, "1h",
+      "A connection on which nothing moved for so long, either way, is closed; 0: never. Peers that are gone without "
+      "a word are found by TCP keepalive, within two minutes.")
 
     K(G_SITE, "host", T_HOST, ONE, 0, NULL,
       "The name it answers for; \"*.example.org\", or \"*\" for what no other site claims.")

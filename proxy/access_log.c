@@ -212,6 +212,26 @@ static bool excluded(const struct conf *c, struct str path)
     return false;
 }
 
+/* Is there room for one more line? */
+static bool room(void)
+{
+    if (sink.used > BUFFER_MAX - ACCESS_LINE_MAX && !sink.stuck)
+        access_log_flush();
+    if (sink.used <= BUFFER_MAX - ACCESS_LINE_MAX)
+        return true;
+    stats_inc(access_dropped);
+    return false;
+}
+
+static void added(size_t n)
+{
+    sink.used += n;
+    if (sink.used >= FLUSH_AT && !sink.stuck)
+        access_log_flush();
+    if (sink.used && !deadline_is_set(&sink.due))
+        deadline_set(&sink.due, FLUSH_AFTER, on_due);
+}
+
 void access_log_write(const struct req *r)
 {
     /* A tunnel let its snapshot go: the present one says how it is logged. */
@@ -221,15 +241,15 @@ void access_log_write(const struct req *r)
     const struct conf *c = snap->conf;
     if (c->log.format == CONF_ACCESS_OFF || excluded(c, r->path))
         return;
-    if (sink.used > BUFFER_MAX - ACCESS_LINE_MAX && !sink.stuck)
-        access_log_flush();
-    if (sink.used > BUFFER_MAX - ACCESS_LINE_MAX) {
-        stats_inc(access_dropped);
+    if (room())
+        added(access_log_line(r, c->log.format, c->log.query, sink.buffer + sink.used));
+}
+
+void access_log_stream(const struct access_stream *s)
+{
+    const struct conf *c = snapshot_current()->conf;
+    if (sink.kind == SINK_NONE || c->log.format == CONF_ACCESS_OFF)
         return;
-    }
-    sink.used += access_log_line(r, c->log.format, c->log.query, sink.buffer + sink.used);
-    if (sink.used >= FLUSH_AT && !sink.stuck)
-        access_log_flush();
-    if (sink.used && !deadline_is_set(&sink.due))
-        deadline_set(&sink.due, FLUSH_AFTER, on_due);
+    if (room())
+        added(access_stream_line(s, c->log.format, sink.buffer + sink.used));
 }

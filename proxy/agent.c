@@ -168,14 +168,6 @@ static void look_at_site(struct round *r, const struct conf_site *site)
         tls_cert_unref(&r->given[--r->n_given]);
 }
 
-static bool serves_https(const struct conf *c)
-{
-    for (unsigned i = 0; i < c->n_listens; i++)
-        if (c->listens[i].kind == CONF_LISTEN_HTTPS)
-            return true;
-    return false;
-}
-
 static unsigned count_hosts(const struct conf *c)
 {
     unsigned n = 1; /* "*" for unknown names */
@@ -200,7 +192,7 @@ static void look_at_all(struct round *r)
 
 static bool any_local(const struct conf *c)
 {
-    return serves_https(c) && c->n_sites > 0;
+    return conf_ends_tls(c) && c->n_sites > 0;
 }
 
 /*

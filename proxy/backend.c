@@ -104,10 +104,11 @@ struct backend_instance *backend_choose(struct backend_service *s)
 
 bool backend_met_itself(const struct backend_instance *i, int fd)
 {
-    struct sockaddr_storage own = {0};
-    socklen_t len = sizeof(own);
-    return i->addr.ss_family != AF_UNIX && getsockname(fd, (struct sockaddr *)&own, &len) == 0 &&
-           len == i->addr_len && memcmp(&own, &i->addr, len) == 0;
+    struct sockaddr_storage own = {0}, peer = {0};
+    socklen_t own_n = sizeof(own), peer_n = sizeof(peer);
+    return i->addr.ss_family != AF_UNIX && getsockname(fd, (struct sockaddr *)&own, &own_n) == 0 &&
+           getpeername(fd, (struct sockaddr *)&peer, &peer_n) == 0 && own_n == peer_n &&
+           memcmp(&own, &peer, own_n) == 0;
 }
 
 /* It takes no new requests. */
@@ -186,10 +187,17 @@ void backend_stream_leave(struct backend_stream *st)
         list_remove(&st->link);
 }
 
-static void streams_end(struct backend_service *s)
+void backend_tie(struct backend_instance *i, struct backend_stream *st,
+                 void (*end)(struct backend_stream *))
 {
-    while (!list_empty(&s->streams)) {
-        struct backend_stream *st = container_of(s->streams.next, struct backend_stream, link);
+    st->end = end;
+    list_append(&i->tied, &st->link);
+}
+
+static void streams_end(struct list *streams)
+{
+    while (!list_empty(streams)) {
+        struct backend_stream *st = container_of(streams->next, struct backend_stream, link);
         list_remove(&st->link);
         st->end(st);
     }
@@ -335,6 +343,32 @@ static bool addr_parse(struct backend_instance *i, struct str text)
            1;
 }
 
+bool backend_address(const struct backend_instance *i, struct str port, struct sockaddr_storage *sa,
+                     socklen_t *len)
+{
+    struct str rest = i->ports, one;
+    uint64_t number;
+    if (!port.n) {
+        *sa = i->addr;
+        *len = i->addr_len;
+        return true;
+    }
+    while (str_split(&rest, '\0', &one)) {
+        const size_t sign = str_chr(one, '=');
+        if (!str_eq(str_sub(one, 0, sign), port) ||
+            !str_u64(str_sub(one, sign + 1, one.n), &number) || number > UINT16_MAX)
+            continue;
+        struct sockaddr_in in = {.sin_family = AF_INET,
+                                 .sin_port = htons((uint16_t)number),
+                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        memset(sa, 0, sizeof(*sa));
+        memcpy(sa, &in, sizeof(in));
+        *len = sizeof(in);
+        return true;
+    }
+    return false;
+}
+
 static struct backend_instance *instance_find(uint64_t id)
 {
     LIST_EACH (&services, l) {
@@ -349,14 +383,17 @@ static struct backend_instance *instance_find(uint64_t id)
 }
 
 static struct backend_instance *instance_new(uint64_t id, struct str service, struct str addr,
-                                             struct str authority)
+                                             struct str authority, struct str ports)
 {
-    struct backend_instance *i = calloc(1, sizeof(*i) + addr.n + authority.n);
+    struct backend_instance *i = calloc(1, sizeof(*i) + addr.n + authority.n + ports.n);
     ASSERT(i);
     char *copy = (char *)(i + 1);
     memcpy(copy, addr.p, addr.n);
     if (authority.n)
         memcpy(copy + addr.n, authority.p, authority.n);
+    if (ports.n)
+        memcpy(copy + addr.n + authority.n, ports.p, ports.n);
+    i->ports = (struct str){copy + addr.n + authority.n, ports.n};
     i->text = (struct str){copy, addr.n};
     i->authority = (struct str){copy + addr.n, authority.n};
     i->refs = 1;
@@ -365,6 +402,7 @@ static struct backend_instance *instance_new(uint64_t id, struct str service, st
     i->service = backend_service(service);
     list_init(&i->idle);
     list_init(&i->shared);
+    list_init(&i->tied);
     if (!addr_parse(i, i->text)) {
         log_error("instance with an address that cannot be read", "instance", "%s", i->id_text);
         free(i);
@@ -382,7 +420,7 @@ void backend_on_instance(const struct msg_instance *m, struct str tail)
         return;
     struct backend_instance *i = instance_find(m->id);
     if (!i)
-        i = instance_new(m->id, service, addr, authority);
+        i = instance_new(m->id, service, addr, authority, tail);
     if (!i)
         return;
     i->by_tls = m->tls != 0;
@@ -404,6 +442,8 @@ void backend_on_gone(const struct msg_instance_gone *m)
     i->state = INSTANCE_DRAINING;
     list_remove(&i->link);
     connections_leave(i);
+    if (i->authority.n)
+        streams_end(&i->tied);
     backend_unref(&i);
 }
 
@@ -417,6 +457,6 @@ void backend_on_hold(const struct msg_hold *m, struct str service)
     }
     if (s->hold == HOLD_OFF)
         s->hold = HOLD_ON;
-    streams_end(s);
+    streams_end(&s->streams);
     tell_when_held(s);
 }

@@ -51,6 +51,8 @@ struct backend_instance {
     unsigned n_idle;
     struct list shared;   /* connections that take many requests at a time (HTTP/2) */
     uint32_t streams;     /* … as many as it said last; 0: nothing yet */
+    struct list tied;     /* struct backend_stream: what goes on until it is gone */
+    struct str ports;     /* "name=4222", a NUL behind each */
     struct str text;      /* address as told */
     struct str authority; /* of its URL, as written; empty: supervised */
     bool by_tls;          /* its URL is https:// */
@@ -97,6 +99,10 @@ void backend_unref(struct backend_instance **i);
  */
 bool backend_met_itself(const struct backend_instance *i, int fd);
 
+/* Where it is, or one of its ports (empty: none). False: it has no such port. */
+bool backend_address(const struct backend_instance *i, struct str port, struct sockaddr_storage *sa,
+                     socklen_t *len) MUST_USE;
+
 /* Who opens a connection to it says so, and when that did not come about. */
 void backend_connect_begun(struct backend_instance *i);
 void backend_connect_failed(struct backend_instance *i);
@@ -110,6 +116,12 @@ void backend_request_over(struct backend_instance *i);
 void backend_stream_enter(struct backend_service *s, struct backend_stream *st,
                           void (*end)(struct backend_stream *));
 void backend_stream_leave(struct backend_stream *st);
+/*
+ * The same, when the instance left the configuration and the time to drain is over. One that has a
+ * process of ours closes its connections itself when it ends.
+ */
+void backend_tie(struct backend_instance *i, struct backend_stream *st,
+                 void (*end)(struct backend_stream *));
 
 /* To the master. */
 struct backend_reports {

@@ -22,6 +22,7 @@ struct front_pass {
 /* A listener's: where accepted connections go. Copied; the row outlives every connection. */
 struct front_door {
     enum listener_kind kind;
+    struct str address; /* as the configuration has it; outlives every connection too */
     struct listener_row *row;
     /* Owns the descriptor (non-blocking, nothing read from it) and the pass from now on. */
     void (*enter)(int fd, const struct front_pass *pass, const struct front_door *door);

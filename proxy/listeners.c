@@ -27,7 +27,8 @@ const char *listener_kind_text(enum conf_listen_kind k)
 {
     static const char *const names[] = {[CONF_LISTEN_HTTP] = "http",
                                         [CONF_LISTEN_HTTPS] = "https",
-                                        [CONF_LISTEN_METRICS] = "metrics"};
+                                        [CONF_LISTEN_METRICS] = "metrics",
+                                        [CONF_LISTEN_STREAM] = "stream"};
     return names[k];
 }
 

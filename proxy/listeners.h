@@ -45,6 +45,6 @@ const char *listener_grow(struct arena *a, struct listener *l, unsigned slots) M
 const char *listener_listen(struct listener_sock *s) MUST_USE;
 void listener_close(struct listener **l);
 bool listener_same(const struct listener *l, const struct conf_listen *c);
-const char *listener_kind_text(enum conf_listen_kind k); /* "http", "https", "metrics" */
+const char *listener_kind_text(enum conf_listen_kind k); /* "http", "https", … */
 
 #endif

@@ -227,7 +227,7 @@ bool worker_sees(const struct worker *w, const struct loaded *l); /* do its root
 void worker_on_msg(void *ctx, struct msg *m);
 void worker_on_gone(void *ctx, const char *why);
 void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                           const char *addr, const struct conf_backend *url);
+                           const struct inst_address *at);
 void workers_tell_hold(void *ctx, const char *service, bool on);
 void workers_tell_cert(const struct master_cert *c);
 void workers_tell_access_log(void);

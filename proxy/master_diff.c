@@ -163,6 +163,23 @@ static void diff_listens(struct lines *l, const struct conf *old, const struct c
                  "not listening any more");
 }
 
+static bool stream_eq(const struct conf_stream *a, const struct conf_stream *b)
+{
+    return str_eq(a->service->name, b->service->name) && str_eq(a->port, b->port) &&
+           a->tls == b->tls && str_eq(a->host, b->host) && a->send_proxy == b->send_proxy &&
+           a->idle == b->idle;
+}
+
+/* Those that came and went are among the listeners. */
+static void diff_streams(struct lines *l, const struct conf *old, const struct conf *now)
+{
+    for (unsigned i = 0; i < now->n_streams; i++) {
+        const struct conf_stream *s = &now->streams[i], *was = conf_stream_find(old, s->address);
+        if (was && !stream_eq(was, s))
+            line(l, "stream", s->address, "changed: for new connections");
+    }
+}
+
 static void diff_rest(struct lines *l, const struct conf *old, const struct conf *now)
 {
     if (old->workers != now->workers)
@@ -181,6 +198,7 @@ struct str conf_diff(struct arena *a, const struct conf *old, const struct conf 
     diff_sites(&l, old, now);
     diff_services(&l, old, now);
     diff_listens(&l, old, now);
+    diff_streams(&l, old, now);
     diff_rest(&l, old, now);
     if (l.left_out)
         l.text = arena_fmt(a, STR_FMT "  … and %u more\n", STR_ARG(l.text), l.left_out);

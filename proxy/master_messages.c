@@ -118,7 +118,7 @@ static uint32_t instance_state_of(enum inst_state s)
 }
 
 static void send_instance(struct worker *w, uint64_t id, const char *service, enum inst_state state,
-                          const char *addr, const struct conf_backend *url)
+                          const struct inst_address *at)
 {
     if (!w->peer)
         return;
@@ -127,24 +127,35 @@ static void send_instance(struct worker *w, uint64_t id, const char *service, en
         msg_send(w->peer, MSG_INSTANCE_GONE, &g, STR_NULL, -1);
         return;
     }
-    char tail[512];
+    char tail[MSG_TAIL_MAX];
     struct out o = out_on(tail, sizeof(tail));
     out_bytes(&o, service, strlen(service) + 1);
-    out_bytes(&o, addr ? addr : "", addr ? strlen(addr) + 1 : 1);
-    if (url)
-        out_str(&o, url->authority);
+    out_bytes(&o, at->text ? at->text : "", at->text ? strlen(at->text) + 1 : 1);
+    if (at->url)
+        out_str(&o, at->url->authority);
     out_char(&o, '\0');
     ASSERT(!o.over); /* the schema bounds names, and sun_path bounds addresses */
+    for (unsigned i = 0; i < at->n_ports; i++) {
+        out_str(&o, at->ports[i].name);
+        out_char(&o, '=');
+        out_u64(&o, at->ports[i].number);
+        out_char(&o, '\0');
+    }
+    if (o.over) { /* hundreds of ports */
+        log_error("an instance has more ports than can be told", "service", "%s", service);
+        return;
+    }
+    const struct conf_backend *url = at->url;
     struct msg_instance m = {.id = id, .state = instance_state_of(state), .tls = url && url->tls};
     msg_send(w->peer, MSG_INSTANCE, &m, out_done(&o), -1);
 }
 
 void workers_tell_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                           const char *addr, const struct conf_backend *url)
+                           const struct inst_address *at)
 {
     (void)ctx;
     LIST_EACH (&master.workers, it) {
-        send_instance(container_of(it, struct worker, link), id, service, state, addr, url);
+        send_instance(container_of(it, struct worker, link), id, service, state, at);
     }
     if (state == INST_GONE) {
         orphans_tell_gone(id);
@@ -176,9 +187,9 @@ void workers_tell_hold(void *ctx, const char *service, bool on)
 }
 
 static void replay_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                            const char *addr, const struct conf_backend *url)
+                            const struct inst_address *at)
 {
-    send_instance(ctx, id, service, state, addr, url);
+    send_instance(ctx, id, service, state, at);
 }
 
 void worker_introduce(struct worker *w, const struct loaded *l, int rescue_fd)

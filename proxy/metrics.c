@@ -137,6 +137,8 @@ struct str metrics_listener_kind(uint32_t kind)
         return STR("https");
     case LISTENER_METRICS:
         return STR("metrics");
+    case LISTENER_STREAM:
+        return STR("stream");
     default:
         return STR("http");
     }
@@ -240,6 +242,9 @@ static bool is_routed_to(const struct conf *c, const struct conf_service *s)
         for (unsigned k = 0; k < c->sites[i].n_all_routes; k++)
             if (c->sites[i].routes[k].service == s)
                 return true;
+    for (unsigned i = 0; i < c->n_streams; i++)
+        if (c->streams[i].service == s)
+            return true;
     return false;
 }
 

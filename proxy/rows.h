@@ -59,7 +59,8 @@ struct service_row {
 
 struct listener_row {
     int64_t accepted;
-    int64_t connections; /* gauge */
+    int64_t connections;         /* gauge */
+    int64_t bytes_in, bytes_out; /* of raw connections */
 };
 
 struct process_row { /* the master's, all of it */

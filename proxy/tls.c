@@ -130,9 +130,14 @@ static struct str local_address(const struct tls_conn *c, char mem[INET6_ADDRSTR
 static struct tls_choice choose(const struct tls_conn *c)
 {
     char mem[INET6_ADDRSTRLEN];
+    char own[TLS_HOST_MAX + 1];
     struct str host = str_of(c->sni);
     if (host.n == 0 && tls_names_has_ip(c->names))
         host = local_address(c, mem);
+    if (c->sni[0] == '\0' && c->default_host.n &&
+        (host.n == 0 || !tls_names_choose(c->names, host).known) &&
+        tls_host_canonical(c->default_host, own, &host) == TLS_HOST_BAD)
+        host = c->default_host; /* "*", "*.example.org" */
     return tls_names_choose(c->names, host);
 }
 
@@ -140,12 +145,14 @@ static struct tls_choice choose(const struct tls_conn *c)
  * OpenSSL resumes only within one session id context, in TLS 1.2 and 1.3 alike: making the name a
  * part of it keeps a ticket that was given for one host from opening another.
  */
-static bool bind_sessions(SSL *ssl, struct str sni)
+static bool bind_sessions(SSL *ssl, const struct tls_conn *c)
 {
+    struct str sni = c->sni[0] ? str_of(c->sni) : c->default_host;
     uint8_t sid[SSL_MAX_SID_CTX_LENGTH], hash[SHA256_DIGEST_LENGTH];
     struct out o = out_on(sid, sizeof sid);
-    out_char(&o, sni.n < sizeof sid ? 'n' : 'h');
-    if (sni.n < sizeof sid)
+    const bool whole = sni.n < sizeof sid;
+    out_char(&o, c->raw ? (whole ? 'r' : 'R') : whole ? 'n' : 'h');
+    if (whole)
         out_str(&o, sni);
     else if (SHA256((const uint8_t *)sni.p, sni.n, hash))
         out_bytes(&o, hash, sizeof sid - 1);
@@ -171,7 +178,7 @@ static int on_hello(SSL *ssl, int *alert, void *arg UNUSED)
         return SSL_CLIENT_HELLO_ERROR;
     }
     c->cert = tls_cert_ref(choice.cert);
-    bool fine = bind_sessions(ssl, str_of(c->sni));
+    bool fine = bind_sessions(ssl, c);
     if (choice.min_version > tls.min_version)
         fine = fine && SSL_set_min_proto_version(ssl, (int)choice.min_version) == 1;
     if (fine)
@@ -197,9 +204,12 @@ static int on_certificate(SSL *ssl, void *arg UNUSED)
 
 /* RFC 7301 3.2: no protocol in common ends the handshake. Not called when the client sent no list.
  */
-static int on_alpn(SSL *ssl UNUSED, const unsigned char **out, unsigned char *out_n,
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
                    const unsigned char *in, unsigned in_n, void *arg UNUSED)
 {
+    const struct tls_conn *c = SSL_get_app_data(ssl);
+    if (c->raw)
+        return SSL_TLSEXT_ERR_NOACK;
     for (size_t i = 0; i < ARRAY_LEN(protocols); i++) {
         for (unsigned at = 0; at < in_n && in_n - at > in[at]; at += 1u + in[at]) {
             struct str offered = {(const char *)in + at + 1, in[at]};

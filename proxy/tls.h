@@ -52,6 +52,9 @@ struct tls_conn {
     bool h2;          /* ALPN chose h2 */
     bool resumed;
     bool alpn_challenge; /* for ACME (later) */
+    bool raw; /* set by the owner: raw bytes inside, no protocol is chosen, its sessions are its own
+               */
+    struct str default_host; /* set by the owner: for clients that name none; empty: no such */
 };
 
 /* Once a process, before anything else. min_version 0x0303 or 0x0304. */

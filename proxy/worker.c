@@ -21,6 +21,7 @@
 #include "proxy/client.h"
 #include "proxy/metrics.h"
 #include "proxy/roles.h"
+#include "proxy/stream.h"
 
 #define ACCEPT_TURN    64  /* connections taken from one listener a turn */
 #define ACCEPT_WAIT_MS 100 /* when there are too many connections or no descriptors */
@@ -133,11 +134,14 @@ static void listener_add(const struct msg_listener *m, struct str address, int f
     ASSERT(l && fd >= 0);
     l->m = *m;
     l->fd = fd;
-    /* Never dropped: connections outlive their listener, and addresses are few. */
+    const bool raw = m->kind == LISTENER_STREAM;
+    /* Neither is dropped: connections outlive their listener, and addresses are few. */
     l->door = (struct front_door){
         .kind = (enum listener_kind)m->kind,
+        .address = str_of(strndup(address.p, address.n)),
         .row = rows_use(ROW_LISTENER, &(struct row_key){{metrics_listener_kind(m->kind), address}}),
-        .enter = client_enter};
+        .enter = raw ? stream_enter : client_enter};
+    ASSERT(l->door.address.p);
     event_assign(&l->ev, loop_base(), fd, EV_READ | EV_PERSIST, on_accept, l);
     accept_on(l, true);
     list_append(&w.listeners, &l->link);
@@ -306,6 +310,7 @@ static void on_drain_over(struct deadline *d)
 {
     (void)d;
     log_warn("drain time is over", "connections_cut", "%u", front_count());
+    streams_cut();
     end(0);
 }
 

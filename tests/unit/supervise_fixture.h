@@ -48,9 +48,10 @@ static struct supervisor *sup;
 static struct event ev_chld, ev_check;
 
 static void on_instance(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                        const char *addr, const struct conf_backend *url)
+                        const struct inst_address *at)
 {
-    (void)ctx, (void)url;
+    const char *addr = at->text;
+    (void)ctx;
     assert_true(n_told < ARRAY_LEN(log_told));
     struct told *t = &log_told[n_told++];
     t->id = id;

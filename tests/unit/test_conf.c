@@ -269,9 +269,10 @@ static struct str dump(const struct conf *c)
             c->service_uid_last, c->workers);
     for (unsigned i = 0; i < c->n_listens; i++)
         out_fmt(&o, "listen %s " STR_FMT "\n",
-                c->listens[i].kind == CONF_LISTEN_HTTP    ? "http"
-                : c->listens[i].kind == CONF_LISTEN_HTTPS ? "https"
-                                                          : "metrics",
+                c->listens[i].kind == CONF_LISTEN_HTTP     ? "http"
+                : c->listens[i].kind == CONF_LISTEN_HTTPS  ? "https"
+                : c->listens[i].kind == CONF_LISTEN_STREAM ? "stream"
+                                                           : "metrics",
                 STR_ARG(c->listens[i].addr.text));
     out_fmt(&o, "public %u %u\nlog " STR_FMT " %d " STR_FMT " %s\n", c->public_http,
             c->public_https, STR_ARG(c->log.level), c->log.format, STR_ARG(c->log.to),
@@ -292,6 +293,14 @@ static struct str dump(const struct conf *c)
         dump_site(&o, c, &c->sites[i]);
     for (unsigned i = 0; i < c->n_services; i++)
         dump_service(&o, &c->services[i]);
+    for (unsigned i = 0; i < c->n_streams; i++) {
+        const struct conf_stream *s = &c->streams[i];
+        out_fmt(&o,
+                "stream " STR_FMT " to " STR_FMT " port [" STR_FMT "] tls %d host " STR_FMT
+                " proxy %d idle %llu\n",
+                STR_ARG(s->address), STR_ARG(s->service->name), STR_ARG(s->port), s->tls,
+                STR_ARG(s->host), s->send_proxy, (unsigned long long)s->idle);
+    }
     assert_false(o.over);
     return without_folder(out_done(&o));
 }

@@ -245,9 +245,9 @@ static struct conf *url_conf(uint16_t one, uint16_t two)
 
 static unsigned replayed;
 static void on_replay(void *ctx, uint64_t id, const char *service, enum inst_state state,
-                      const char *addr, const struct conf_backend *url)
+                      const struct inst_address *at)
 {
-    (void)ctx, (void)id, (void)service, (void)state, (void)addr, (void)url;
+    (void)ctx, (void)id, (void)service, (void)state, (void)at;
     replayed++;
 }
 
