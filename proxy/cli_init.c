@@ -98,13 +98,23 @@ static const char *find_program(struct starter *s, const char *name)
     return s->run[0].p ? NULL : not_text(s->arena, "name of the program");
 }
 
-static bool tells_address(struct str word)
+/* What its dollars mean is looked at here, where one can still be asked. */
+static const char *take_argument(struct starter *s, const char *word, struct str *out)
 {
     struct placeholder_at p;
-    for (size_t at = 0; placeholder_next(word, at, &p); at = p.to)
-        if (p.kind == PH_LISTEN || p.kind == PH_PORT)
-            return true;
-    return false;
+    struct str text = str_of(word);
+    for (size_t at = 0; placeholder_next(text, at, &p); at = p.to) {
+        s->told = s->told || p.kind == PH_LISTEN || p.kind == PH_PORT;
+        if (p.kind == PH_UNKNOWN)
+            return arena_fmt(s->arena,
+                             "`" STR_FMT "` stands for nothing; a dollar sign is written $$",
+                             STR_ARG(str_sub(text, p.from, p.to)))
+                .p;
+    }
+    if (word[0] != '/' && access(word, F_OK) == 0)
+        s->cwd = yaml_scalar_literal(s->arena, absolute(s->arena, "."));
+    *out = yaml_scalar(s->arena, text);
+    return out->p ? NULL : not_text(s->arena, "command");
 }
 
 static const char *take_command(struct starter *s, const char *const *words, size_t n)
@@ -118,13 +128,8 @@ static const char *take_command(struct starter *s, const char *const *words, siz
     s->told = false;
     s->cwd = STR_NULL;
     const char *err = find_program(s, words[0]);
-    for (size_t i = 1; i < n && !err; i++) {
-        if (words[i][0] != '/' && access(words[i], F_OK) == 0)
-            s->cwd = yaml_scalar_literal(s->arena, absolute(s->arena, "."));
-        s->run[i] = yaml_scalar(s->arena, str_of(words[i]));
-        s->told = s->told || tells_address(str_of(words[i]));
-        err = s->run[i].p ? NULL : not_text(s->arena, "command");
-    }
+    for (size_t i = 1; i < n && !err; i++)
+        err = take_argument(s, words[i], &s->run[i]);
     return err;
 }
 
@@ -348,6 +353,8 @@ static int check_written(struct cli *c, const struct starter *s, const char *fil
         const char *with = c->config ? arena_fmt(c->arena, " --config %s", c->config).p : "";
         printf("%s is written. Now\n\n    headgate run%s\n\nserves " STR_FMT ".\n", file, with,
                STR_ARG(url_of(c->arena, s)));
+        if (s->https_port)
+            printf("`headgate trust%s` then makes this machine believe its certificate.\n", with);
         conf_unref(&conf);
     } else {
         unlink(file);

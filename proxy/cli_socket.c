@@ -143,9 +143,14 @@ const char *cli_state_folder(struct cli *c, const char **err)
         state = arena_strz(c->arena, conf->state);
         conf_unref(&conf);
     } else {
-        *err = arena_fmt(c->arena, "%s cannot be used: `headgate check --config %s` says why", file,
-                         file)
-                   .p;
+        bool there = access(file, F_OK) == 0 || errno != ENOENT;
+        *err =
+            there
+                ? arena_fmt(c->arena, "%s cannot be used: `headgate check --config %s` says why",
+                            file, file)
+                      .p
+                : arena_fmt(c->arena, "there is no %s: name the server's file with --config", file)
+                      .p;
     }
     conf_source_close(&src);
     diags_free(&d);

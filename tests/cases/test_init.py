@@ -52,7 +52,7 @@ def serve(gate):
 def init_ok(gate, *args):
     r = init(gate, *args)
     assert r.returncode == 0 and f"{gate.file} is written" in r.stdout and not r.stderr, (r.returncode, r.stdout, r.stderr)
-    assert f":{gate.https}/" in r.stdout, r.stdout
+    assert f":{gate.https}/" in r.stdout and f"`headgate trust --config {gate.file}`" in r.stdout, r.stdout
     serve(gate)
 
 
@@ -133,6 +133,7 @@ WRONG = [Row("two_servers", args=["--proxy", "3000", "--run", "true"], said="one
          Row("bad_host", args=["--host", "a b", "--static", "."], said="--host: `a b`"),
          Row("bad_url", args=["--proxy", "ftp://x"], said="--proxy: `ftp://x`"), Row("bad_port", args=["--proxy", "99999"], said="99999"),
          Row("bad_address", args=["--static", ".", "--http", "here"], said="--http: `here`"),
+         Row("placeholder", args=["--run", "true", "a$lisen"], said="--run: `$lisen` stands for nothing; a dollar sign is written $$"),
          Row("not_utf8", args=["--run", "true", b"caf\xe9"], said="not UTF-8"),
          Row("no_terminal", args=[], said="no terminal to ask at"), Row("host_alone", args=["--host", "a.example.org"], said="no terminal to ask at")]
 
@@ -149,8 +150,8 @@ def test_wrong(t, file, row):
 def test_would_not_run(t):
     """What only the whole file shows is shown as `check` shows it; the file does not stay."""
     file = t.path("h.yaml")
-    r = t.run([t.program, "init", "--config", file, "--run", "true", "$lisen"], stdin=subprocess.DEVNULL)
-    assert r.returncode == 1 and "did you mean `$listen`?" in r.stdout and "Nothing was written" in r.stdout, r
+    r = t.run([t.program, "init", "--config", file, "--run", "true", "$version"], stdin=subprocess.DEVNULL)
+    assert r.returncode == 1 and "$version" in r.stdout and "error[E" in r.stdout and "Nothing was written" in r.stdout, r
     assert not os.path.exists(file)
 
 
@@ -227,8 +228,9 @@ def test_terminal_command(t):
     tty.type("3\n")
     at = tty.wait("Command: ")
     tty.type(f"{PYTHON} 'not closed\n")
-    at = tty.wait("a quote is not closed", at)
-    at = tty.wait("Command: ", at)
+    at = tty.wait("Command: ", tty.wait("a quote is not closed", at))
+    tty.type(f"{PYTHON} $(id)\n")
+    at = tty.wait("Command: ", tty.wait("stands for nothing", at))
     tty.type(f"{PYTHON} {script}   $listen 'a  \"b' \"c'd\" e\\ f $$(id) > x\n")
     tty.wait("is written", at)
     assert tty.exit() == 0, tty.text

@@ -339,6 +339,9 @@ def test_broken_file(t):
     assert gate.stop() == 0
     r = m.trust(gate)
     assert r.returncode == 1 and f"headgate check --config {gate.file}" in r.stderr, r
+    os.unlink(gate.file)
+    r = m.trust(gate)
+    assert r.returncode == 1 and f"there is no {gate.file}" in r.stderr and "--config" in r.stderr, r
 
 
 @case(both=True)
