@@ -58,8 +58,17 @@ static bool same_file(const char *a, const char *b)
            (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
 }
 
-/* Only our own servers and root's are believed, and none may keep us waiting. */
-static bool trustworthy(const char *path)
+/* Whoever owns the configuration says with it where everything is: the same may be believed of that
+ * user's server. To root, any other user's would be a way to be told lies. */
+static bool owns(uid_t uid, const char *file)
+{
+    struct stat st;
+    return stat(file, &st) == 0 && st.st_uid == uid;
+}
+
+/* Only our own servers and root's are believed, as root also the file's owner's; and none may keep
+ * us waiting. */
+static bool trustworthy(const char *path, const char *file)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct ucred who;
@@ -70,7 +79,7 @@ static bool trustworthy(const char *path)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     bool ok = fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0 &&
               getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 &&
-              (who.uid == geteuid() || who.uid == 0 || geteuid() == 0);
+              (who.uid == geteuid() || who.uid == 0 || (geteuid() == 0 && owns(who.uid, file)));
     if (fd >= 0)
         close(fd);
     return ok;
@@ -78,7 +87,7 @@ static bool trustworthy(const char *path)
 
 static bool serves(struct cli *c, const char *path, const char *file)
 {
-    if (!trustworthy(path))
+    if (!trustworthy(path, file))
         return false;
     const char *err;
     json_t *ask = json_pack("{s:s}", "verb", "status");

@@ -22,8 +22,8 @@ class Machine:
         self.home = t.path("home")
         os.mkdir(self.home)
         self.covers = {}
-        for path in ("/etc/ssl", ANCHORS):
-            self.cover(path, shutil.copytree(path, t.path("root" + path), symlinks=True))
+        for path in ("/etc/ssl/certs", ANCHORS):
+            self.cover(path, shutil.copytree(path, t.path("root" + path), symlinks=True, ignore=lambda *_: ["java"]))
         self.cover("/etc/ca-certificates/update.d", t.path("hooks"))      # Java's takes seconds
         os.mkdir(t.path("hooks"))
 
@@ -352,5 +352,53 @@ def test_server_of_another(t):
         return
     gate = t.headgate(SITE, top={"state": None}, env={"XDG_STATE_HOME": t.path("headgate.d/x")})
     gate.state = t.path("headgate.d/x/headgate")
+    os.chown(gate.file, NOBODY, NOBODY)
     assert gate.get("/").body == b"hello"
     done(m.trust(gate), gate.ca, "system", "trusted from now on")
+
+
+LIAR = '''
+import json, os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen(5)
+print("listens", flush=True)
+while True:
+    c, _ = s.accept()
+    try:
+        if c.recv(4096):
+            c.sendall(json.dumps({"status": 0, "config": {"file": sys.argv[2], "state": sys.argv[3]}}).encode() + b"\\n")
+            print("asked", flush=True)
+    except OSError:
+        pass
+    c.close()
+'''
+
+
+@case(root=True)
+def test_liar(t):
+    """A user's process that says it serves root's configuration is not believed by root: its CA is not trusted."""
+    m = machine(t)
+    if not m:
+        return
+    gate = t.headgate(SITE)
+    theirs = t.path("theirs")
+    shutil.copytree(gate.state, theirs)
+    assert gate.stop() == 0
+    shutil.rmtree(gate.state)
+    os.mkdir(t.path("liar"))
+    os.chown(t.path("liar"), NOBODY, NOBODY)
+    cmd = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", PYTHON, t.write("liar.py", LIAR), t.path("liar/admin.sock"), gate.file, theirs]
+    p = subprocess.Popen(cmd, stdout=subprocess.PIPE, text=True)
+    t.defer(lambda: (p.kill(), p.wait(), p.stdout.close()))
+    assert p.stdout.readline() == "listens\n"
+    before = m.system()
+    for text in (gate.text, "broken: [\n"):
+        with open(gate.file, "w") as f:
+            f.write(text)
+        r = m.trust(gate)
+        assert r.returncode == 1 and theirs not in r.stdout + r.stderr, r
+    assert m.system() == before
+    os.chown(gate.file, NOBODY, NOBODY)     # it can be asked, and its own file it may speak for
+    done(m.trust(gate), f"{theirs}/ca/root.crt")
+    assert p.stdout.readline() == "asked\n"
