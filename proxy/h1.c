@@ -655,7 +655,7 @@ static uint64_t request_time_left(const struct client *c, const char **why)
         *why = "the request body stopped coming";
         left = loop_time_left(MAX(c->io.last_in, h->body_since), t->body_gap);
     }
-    if (io_queued(&c->io)) {
+    if (io_queued(&c->io) && !req_may_be_silent(r)) {
         uint64_t write_left = loop_time_left(c->io.last_out, t->write_gap);
         if (write_left < left)
             *why = "the client stopped reading";

@@ -666,12 +666,23 @@ static uint64_t stream_time_left(const struct h2_stream *s, const char **why)
     return left;
 }
 
+/* One of its streams may be silent, and so unread: that the client lives at all a PING tells. */
+static bool patient(const struct h2 *h)
+{
+    LIST_EACH (&h->streams, l) {
+        const struct req *r = container_of(l, struct h2_stream, link)->req;
+        if (req_may_be_silent(r) && !req_over(r))
+            return true;
+    }
+    return false;
+}
+
 static uint64_t h2_time_left(const struct client *c, const char **why)
 {
     const struct h2 *h = c->h2;
     const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
     uint64_t left = UINT64_MAX;
-    if (io_queued(&c->io)) {
+    if (io_queued(&c->io) && !patient(h)) {
         *why = "the client stopped reading";
         left = loop_time_left(c->io.last_out, t->write_gap);
     }
