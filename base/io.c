@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define CIPHER_READ    (48 * 1024) /* with what SSL still holds of a record it fits one read slab */
+#define CIPHER_READ    IO_FEED_MAX /* with what SSL still holds of a record it fits one read slab */
 #define RECORD_FULL    (16 * 1024)
 #define RECORD_SMALL   1400 /* one segment: the first bytes of a burst are usable at once */
 #define BURST_SMALL    (64 * 1024)
@@ -249,6 +249,15 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     if (!n)
         return;
     tls_decrypt(io, n);
+}
+
+void io_feed(struct io *io, struct str cipher)
+{
+    ASSERT(io->ssl && io->state == IO_HANDSHAKE && !cipher_of && cipher.n <= sizeof(cipher_buf));
+    io->bytes_in += cipher.n;
+    io->last_in = loop_now_ms();
+    memcpy(cipher_buf, cipher.p, cipher.n);
+    tls_decrypt(io, cipher.n);
 }
 
 void io_read_rest(struct io *io)
@@ -622,6 +631,16 @@ void io_close(struct io *io)
     if (io->ssl)
         SSL_free(io->ssl);
     io->ssl = NULL;
+}
+
+int io_take(struct io *io)
+{
+    const int fd = io->fd;
+    ASSERT(io->state == IO_OPEN && !io->ssl && !io_queued(io));
+    event_del(&io->ev_write);
+    io->fd = -1;
+    io_close(io);
+    return fd;
 }
 
 void io_reset(struct io *io)

@@ -98,6 +98,11 @@ void io_shutdown(struct io *io);
 /* At once: events gone, fd closed (RST when `reset`), queues dropped, SSL freed. Twice is fine. */
 void io_close(struct io *io);
 void io_reset(struct io *io);
+/* Lets go of the socket, with nothing queued: it is the caller's, the io is closed. */
+int io_take(struct io *io);
+/* TLS: what was read from the socket before io_start_tls, at most IO_FEED_MAX bytes. */
+#define IO_FEED_MAX ((size_t)48 * 1024)
+void io_feed(struct io *io, struct str cipher);
 /* Prepares the process: BIO method, read buffers. */
 void io_setup(void);
 

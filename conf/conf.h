@@ -174,9 +174,10 @@ struct conf_route {
     struct diag_place place;
     struct conf_service *service; /* proxy */
     bool strip_prefix;
-    bool websocket;   /* may switch to it */
-    unsigned root;    /* files: index in conf.roots */
-    struct str index; /* files: "index.html"; empty: none */
+    bool websocket;                  /* may switch to it */
+    unsigned root;                   /* files: index in conf.roots */
+    struct str index;                /* files: "index.html"; empty: none */
+    enum conf_send_proxy send_proxy; /* proxy, with passthrough */
     bool listing;
     struct str fallback; /* files: name below the root, NUL-terminated; empty: none */
     struct str
@@ -210,6 +211,7 @@ struct conf_site { /* a channel or a site */
     unsigned n_redirect_from;
     enum conf_https https;
     struct conf_tls tls;       /* the global one with the site's over it */
+    struct conf_stream *pass;  /* tls.issuer: passthrough; NULL: TLS is ended here */
     struct conf_route *routes; /* longest path first; exact before prefix of the same length */
     unsigned n_routes;
     unsigned n_all_routes; /* with those of grpc, which no path finds: they follow */
@@ -233,6 +235,7 @@ struct conf_stream {
     const struct conf_site *site; /* the service's */
     struct str port;              /* one of the service's ports; empty: where it listens itself */
     bool tls;                     /* it is ended here */
+    bool opaque;                  /* TLS is passed on: none is added either */
     struct str host;              /* whose certificate clients get that name no host */
     enum conf_send_proxy send_proxy;
     uint64_t idle; /* ms; 0: off */
@@ -282,6 +285,7 @@ struct conf {
     unsigned n_services;
     struct conf_root *roots;
     unsigned n_roots;
+    bool passes_tls; /* some site has `pass` */
     struct conf_stream *streams;
     unsigned n_streams;
 };
@@ -326,6 +330,7 @@ struct str conf_expand(struct arena *a, struct str text, const struct conf_vars 
 const struct conf_service *conf_service_find(const struct conf *c, struct str name);
 /* The stream of a listener; NULL: it has none (any more). */
 const struct conf_stream *conf_stream_find(const struct conf *c, struct str address);
+bool conf_listens(const struct conf *c, enum conf_listen_kind kind);
 bool conf_ends_tls(const struct conf *c); /* anywhere: https, or a stream with TLS */
 
 /* The issuer that `auto` means for a host (CONFIG.md: localhost, *.local, …, IP addresses). */

@@ -200,11 +200,18 @@ const struct conf_stream *conf_stream_find(const struct conf *c, struct str addr
     return NULL;
 }
 
-bool conf_ends_tls(const struct conf *c)
+bool conf_listens(const struct conf *c, enum conf_listen_kind kind)
 {
     for (unsigned i = 0; i < c->n_listens; i++)
-        if (c->listens[i].kind == CONF_LISTEN_HTTPS)
+        if (c->listens[i].kind == kind)
             return true;
+    return false;
+}
+
+bool conf_ends_tls(const struct conf *c)
+{
+    if (conf_listens(c, CONF_LISTEN_HTTPS))
+        return true;
     for (unsigned i = 0; i < c->n_streams; i++)
         if (c->streams[i].tls)
             return true;

@@ -86,6 +86,11 @@ void load_streams(struct load *l);
 /* Does one go to the service ("beta/api"), to any of the site? */
 bool stream_names_service(const struct load *l, struct str service);
 bool stream_names_site(const struct load *l, struct str site);
+/* load_passthrough.c: sites whose TLS is passed on; after their routes */
+enum conf_send_proxy load_send_proxy(struct load *l, const struct scope *sc, const struct node *map,
+                                     enum schema_group g);
+void load_passthrough(struct load *l, const struct member *m, struct conf_site *site);
+void check_passthrough_global(struct load *l);
 /* load_tls.c: over what is in *out already. */
 void load_tls(struct load *l, const struct scope *sc, const struct node *map, struct conf_tls *out);
 /* Is there a certificate, a key, and do they belong together? Says so when not; looks at dates. */

@@ -305,6 +305,7 @@ void load_global(struct load *l)
     load_metrics(l);
     l->c->tls.min_version = 0x0303;
     load_tls(l, NULL, node_get(l->root, "tls"), &l->c->tls);
+    check_passthrough_global(l);
     load_log(l);
     load_admin(l, root);
     load_limits(l, NULL, node_get(l->root, "limits"), G_LIMITS, &l->c->limits);

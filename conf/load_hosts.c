@@ -69,7 +69,8 @@ static void check_certificate(struct load *l, const struct host_use *h)
 {
     const struct conf_tls *tls = &h->site->tls;
     bool written = certs_written(l, h->site);
-    if (conf_issuer_for(tls, h->name) == CONF_ISSUER_LOCAL || (written && load_offline(l)) ||
+    if (h->site->tls.issuer == CONF_ISSUER_PASSTHROUGH ||
+        conf_issuer_for(tls, h->name) == CONF_ISSUER_LOCAL || (written && load_offline(l)) ||
         tls_covers(tls, h->name))
         return;
     if (written && !tls->n_certs)

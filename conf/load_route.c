@@ -54,6 +54,7 @@ static void check_fit(struct load *l, const struct node *map, enum conf_handler 
     } fits[] = {
         {"strip_prefix", 1U << CONF_PROXY, "proxy"},
         {"websocket", 1U << CONF_PROXY, "proxy"},
+        {"proxy_protocol", 1U << CONF_PROXY, "proxy"},
         {"index", 1U << CONF_FILES, "files"},
         {"listing", 1U << CONF_FILES, "files"},
         {"fallback", 1U << CONF_FILES, "files"},
@@ -113,6 +114,7 @@ static void load_proxy(struct load *l, const struct scope *sc, const struct node
     struct str name = get_text(l, sc, map, G_ROUTE, "proxy");
     r->strip_prefix = get_bool(l, sc, map, G_ROUTE, "strip_prefix");
     r->websocket = get_bool(l, sc, map, G_ROUTE, "websocket");
+    r->send_proxy = load_send_proxy(l, sc, map, G_ROUTE);
     if (name.n)
         r->service = find_service(l, n, name, site);
 }

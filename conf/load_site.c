@@ -117,6 +117,7 @@ static void load_site(struct load *l, const struct member *m, bool is_channel)
         return;
     }
     load_routes(l, &sc, routes, grpc, site);
+    load_passthrough(l, m, site);
 }
 
 static void name_space(struct load *l, const struct node *channels, const struct node *sites)

@@ -159,10 +159,7 @@ static void load_stream(struct load *l, const struct member *m)
     load_service_of(l, m, s);
     s->tls = get_bool(l, NULL, map, G_STREAM, "tls");
     s->idle = get_number(l, NULL, map, G_STREAM, "idle");
-    struct str send = get_text(l, NULL, map, G_STREAM, "proxy_protocol");
-    s->send_proxy = str_eq(send, STR("v1"))   ? CONF_SEND_PROXY_V1
-                    : str_eq(send, STR("v2")) ? CONF_SEND_PROXY_V2
-                                              : CONF_SEND_PROXY_OFF;
+    s->send_proxy = load_send_proxy(l, NULL, map, G_STREAM);
     if (!s->service || !s->site)
         return;
     load_port(l, map, s);

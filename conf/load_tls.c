@@ -237,7 +237,9 @@ void load_tls(struct load *l, const struct scope *sc, const struct node *map, st
     const struct node *list = node_get(map, "certificates");
     if (is_written(map, "issuer")) {
         struct str issuer = get_text(l, sc, map, G_TLS, "issuer");
-        out->issuer = str_eq(issuer, STR("local")) ? CONF_ISSUER_LOCAL : CONF_ISSUER_AUTO;
+        out->issuer = str_eq(issuer, STR("local"))         ? CONF_ISSUER_LOCAL
+                      : str_eq(issuer, STR("passthrough")) ? CONF_ISSUER_PASSTHROUGH
+                                                           : CONF_ISSUER_AUTO;
     }
     if (is_written(map, "min_version"))
         out->min_version =

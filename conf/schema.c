@@ -151,8 +151,9 @@ const struct schema_key schema_keys[] = {
 
     K(G_TLS, "issuer", T_ENUM, ONE, 0, "auto",
       "Who signs. auto: the local CA for localhost, *.localhost, *.local, *.internal, *.lan, "
-      "*.home.arpa, single labels and IP addresses; ACME for the rest.",
-      .values = "auto|local", .later = "acme|passthrough")
+      "*.home.arpa, single labels and IP addresses; ACME for the rest. passthrough, for a channel or site: TLS is not "
+      "ended here, connections that ask for its host (SNI) go to the service of its only route as they are.",
+      .values = "auto|local|passthrough", .later = "acme")
     K(G_TLS, "min_version", T_ENUM, ONE, 0, "\"1.2\"",
       "Oldest TLS version taken.", .values = "1.2|1.3")
     K(G_TLS, "certificates", T_MAP, LIST, S_NONE, "[]",
@@ -460,6 +461,9 @@ const struct schema_key schema_keys[] = {
       "Serves a Hugo site.")
     K(G_ROUTE, "strip_prefix", T_BOOL, ONE, 0, "off",
       "proxy: the backend sees the path without the route's prefix.")
+    K(G_ROUTE, "proxy_protocol", T_ENUM, ONE, S_OFF, "off",
+      "proxy, with tls.issuer passthrough: tell the service who the client is, by a header of the PROXY protocol in "
+      "text (v1) or binary (v2).", .values = "v1|v2")
     K(G_ROUTE, "websocket", T_BOOL, ONE, 0, "on",
       "proxy: let WebSocket through, to the backend always as HTTP/1.1; off: it is refused with 403.")
     K(G_ROUTE, "index", T_STRING, ONE, S_OFF | S_NONE, "index.html",

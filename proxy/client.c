@@ -201,7 +201,8 @@ static const struct io_ops client_io = {on_open, on_read, on_eof, on_drain, on_e
 
 /* ---- birth ---- */
 
-void client_enter(int fd, const struct front_pass *pass, const struct front_door *door)
+void client_enter_with(int fd, const struct front_pass *pass, const struct front_door *door,
+                       struct str read)
 {
     struct client *c = calloc(1, sizeof(*c));
     ASSERT(c);
@@ -222,6 +223,13 @@ void client_enter(int fd, const struct front_pass *pass, const struct front_door
         open_protocol(c, &h1_protocol);
     }
     deadline_set(&c->deadline, CHECK_MS, on_deadline);
+    if (read.n)
+        io_feed(&c->io, read);
+}
+
+void client_enter(int fd, const struct front_pass *pass, const struct front_door *door)
+{
+    client_enter_with(fd, pass, door, STR_NULL);
 }
 
 void client_drain_quiet(uint64_t idle_ms)

@@ -59,6 +59,9 @@ struct client {
 };
 
 /* front_door.enter of the listeners for HTTP. */
+/* The same, when `read` was read from it already: the beginning of a TLS handshake. */
+void client_enter_with(int fd, const struct front_pass *pass, const struct front_door *door,
+                       struct str read);
 void client_enter(int fd, const struct front_pass *pass, const struct front_door *door);
 /* At once, with everything that hangs on it; freed one turn later. Twice is fine. */
 void client_close(struct client *c);

@@ -77,7 +77,8 @@ static bool route_eq(const struct conf *ca, const struct conf_route *a, const st
     return str_eq(a->path, b->path) && a->prefix == b->prefix && a->handler == b->handler &&
            str_eq(service_of(a), service_of(b)) && a->strip_prefix == b->strip_prefix &&
            str_eq(root_of(ca, a), root_of(cb, b)) && str_eq(a->index, b->index) &&
-           str_eq(a->target, b->target) && a->status == b->status && str_eq(a->body, b->body) &&
+           str_eq(a->target, b->target) && a->send_proxy == b->send_proxy &&
+           a->status == b->status && str_eq(a->body, b->body) &&
            limits_eq(&a->limits, &b->limits) && timeouts_eq(&a->timeouts, &b->timeouts);
 }
 

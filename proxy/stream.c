@@ -263,13 +263,18 @@ static void forward(struct io *from, struct io *to, struct slice data)
     io_want_drain(to);
 }
 
+static void heard(struct stream *s, size_t n)
+{
+    s->bytes_in += n;
+    row_add(&s->pass.row->bytes_in, (int64_t)n);
+}
+
 static void on_client_read(struct io *io, struct slice data)
 {
     struct stream *s = container_of(io, struct stream, client);
     if (s->state == STREAM_ENDING)
         return;
-    s->bytes_in += data.n;
-    row_add(&s->pass.row->bytes_in, (int64_t)data.n);
+    heard(s, data.n);
     if (s->state == STREAM_OPEN)
         forward(io, &s->backend, data);
     else
@@ -353,7 +358,7 @@ static bool choose_tls(const struct stream *s, const struct backend_instance *i,
                        struct backend_tls **tls)
 {
     *tls = NULL;
-    if (!i->by_tls)
+    if (!i->by_tls || s->def->opaque)
         return true;
     *tls = s->snap->backend_tls[s->def->service->index];
     if (!*tls)
@@ -565,22 +570,41 @@ static void start(struct stream *s, int fd)
     io_start_tls(&s->client, tls_server_new(&s->tls));
 }
 
-void stream_enter(int fd, const struct front_pass *pass, const struct front_door *door)
+static struct stream *stream_new(const struct front_pass *pass, const struct front_door *door,
+                                 const struct conf_stream *def)
 {
-    struct front_pass in = *pass;
-    const struct conf_stream *def = conf_stream_find(snapshot_current()->conf, door->address);
-    if (!def) { /* queued at an address that just left the configuration */
-        close(fd);
-        front_leave(&in);
-        return;
-    }
     struct stream *s = calloc(1, sizeof(*s));
     ASSERT(s);
-    s->pass = in;
+    s->pass = *pass;
     s->snap = snapshot_ref(snapshot_current());
     s->def = def;
     s->address = door->address;
     list_append(&streams, &s->link);
     stats_inc(connections_stream);
+    return s;
+}
+
+void stream_enter(int fd, const struct front_pass *pass, const struct front_door *door)
+{
+    const struct conf_stream *def = conf_stream_find(snapshot_current()->conf, door->address);
+    if (!def) { /* queued at an address that just left the configuration */
+        struct front_pass in = *pass;
+        close(fd);
+        front_leave(&in);
+        return;
+    }
+    start(stream_new(pass, door, def), fd);
+}
+
+void stream_pass_on(int fd, const struct front_pass *pass, const struct front_door *door,
+                    const struct conf_stream *def, struct str host, struct str read)
+{
+    struct stream *s = stream_new(pass, door, def);
+    ASSERT(host.n < sizeof(s->tls.sni) && !def->tls);
+    if (host.n)
+        memcpy(s->tls.sni, host.p, host.n);
+    s->early.budget = &s->budget;
+    sliceq_copy(&s->early, read.p, read.n);
+    heard(s, read.n);
     start(s, fd);
 }

@@ -163,6 +163,8 @@ static bool has_own_certs(const struct conf *c, const struct conf_site *s)
 static const char *add_site(struct tls_names *n, const struct conf *c, const struct conf_site *cs)
 {
     struct site_tls *s = &n->sites[n->n_sites++];
+    if (cs->pass)
+        return NULL; /* its certificates are the service's */
     s->min_version = cs->tls.min_version;
     const char *err = has_own_certs(c, cs) ? given_load(n, &s->given, &cs->tls) : NULL;
     if (err)

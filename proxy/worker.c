@@ -20,6 +20,7 @@
 #include "proxy/backend.h"
 #include "proxy/client.h"
 #include "proxy/metrics.h"
+#include "proxy/passthrough.h"
 #include "proxy/roles.h"
 #include "proxy/stream.h"
 
@@ -134,13 +135,18 @@ static void listener_add(const struct msg_listener *m, struct str address, int f
     ASSERT(l && fd >= 0);
     l->m = *m;
     l->fd = fd;
-    const bool raw = m->kind == LISTENER_STREAM;
+    static void (*const enters[])(int, const struct front_pass *, const struct front_door *) = {
+        [LISTENER_HTTP] = client_enter,
+        [LISTENER_HTTPS] = passthrough_enter,
+        [LISTENER_METRICS] = client_enter,
+        [LISTENER_STREAM] = stream_enter};
+    ASSERT(m->kind < ARRAY_LEN(enters) && enters[m->kind]);
     /* Neither is dropped: connections outlive their listener, and addresses are few. */
     l->door = (struct front_door){
         .kind = (enum listener_kind)m->kind,
         .address = str_of(strndup(address.p, address.n)),
         .row = rows_use(ROW_LISTENER, &(struct row_key){{metrics_listener_kind(m->kind), address}}),
-        .enter = raw ? stream_enter : client_enter};
+        .enter = enters[m->kind]};
     ASSERT(l->door.address.p);
     event_assign(&l->ev, loop_base(), fd, EV_READ | EV_PERSIST, on_accept, l);
     accept_on(l, true);

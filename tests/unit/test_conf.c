@@ -239,6 +239,10 @@ static void dump_site(struct out *o, const struct conf *c, const struct conf_sit
     out_fmt(o, "%s " STR_FMT "\n    host " STR_FMT " https %d issuer %d tls %x certs %u\n",
             s->is_channel ? "channel" : "site", STR_ARG(s->name), STR_ARG(s->host), s->https,
             s->tls.issuer, s->tls.min_version, s->tls.n_certs);
+    if (s->pass)
+        out_fmt(o, "    passed on to " STR_FMT " proxy %d idle %llu\n",
+                STR_ARG(s->pass->service->name), s->pass->send_proxy,
+                (unsigned long long)s->pass->idle);
     dump_strs(o, "aliases", s->aliases, s->n_aliases);
     dump_strs(o, "redirect_from", s->redirect_from, s->n_redirect_from);
     dump_answers(o, s);
