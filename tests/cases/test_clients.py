@@ -1,4 +1,5 @@
-"""Stock clients and servers, end to end: each client does the calls of clients.py, through the gate, and must see what its protocol promises."""
+"""Stock clients and servers, end to end: each client does the calls of clients.py, or its WebSocket conversations, through the gate, and must see
+what its protocol promises."""
 from clients import *
 
 
@@ -65,3 +66,100 @@ RAW = dict(message="made%20to%20fail:%20%C3%A4%25")
 globals()["test_protobuf-ts"] = in_browser(
     "page_protobuf_ts", ("text", "binary"), {**aborted("INTERNAL"), "error_with_details": RAW, "error_after_a_message": RAW, "trailers_only": RAW})
 globals()["test_nice-grpc-web"] = in_browser("page_nice_grpc_web", differs=aborted("UNKNOWN"))
+
+
+# --- WebSocket, and nats.ws on it
+
+DEFLATE = "permessage-deflate"
+# Empty ones before the large one: over HTTP/2 Chromium keeps an empty message that follows it, whatever proxy is there.
+MESSAGES = ["hällo", dict(size=0), "", dict(size=1_000_000), "x"]
+SOCKETS = [
+    Row("echo", spec=dict(path="/ws/echo", messages=MESSAGES, close=[4000, "bye"]), want=dict(code=4000, reason="bye", clean=True, got=MESSAGES)),
+    Row("burst", spec=dict(path="/ws/echo", messages=[str(i) for i in range(3000)], close=[1000, ""]),
+        want=dict(code=1000, clean=True, got=[str(i) for i in range(3000)])),
+    Row("subprotocol", spec=dict(path="/ws/echo", protocols=["a", "b"], messages=["x"], close=[1000, ""]), want=dict(protocol="b", code=1000, got=["x"])),
+    Row("closed_by_the_server", spec=dict(path="/ws/close", messages=[]), want=dict(code=4001, reason="enough", clean=True, got=[])),
+    Row("killed", spec=dict(path="/ws/echo", messages=["die"]), want=dict(code=1006, clean=False, got=[])),
+    Row("no_websocket_there", spec=dict(path="/page", messages=[]), want=dict(code=1006, clean=False, got=[])),
+]
+NATS = [
+    Row("publish", spec=dict(nats="publish", count=2000, size=100), want=dict(good=2000)),
+    Row("payload_of_1_MB", spec=dict(nats="publish", count=8, size=1_000_000), want=dict(good=8)),
+    Row("request", spec=dict(nats="request"), want=dict(answer="hällo: one two")),
+    Row("no_responders", spec=dict(nats="no_responders"), want=dict(error="503")),
+    Row("server_killed", spec=dict(nats="hold"), want=dict(answer="again", events=["disconnect", "reconnect"])),
+]
+SOCKET_HOST = "localhost"
+
+
+class Sockets:
+    """The server of `ws` and a real nats-server, both as services."""
+
+    def __init__(self, t):
+        self.t, self.files = t, copy_bundles(t)
+        nats = t.write("nats.sh", 'printf "listen: 127.0.0.1:-1\\nwebsocket { listen: \\"%s\\", no_tls: true }\\n" "$1" >nats.conf\nexec nats-server -c nats.conf\n')
+        again = "restart: { min: 10ms, max: 50ms }"
+        self.gate = t.headgate(f"""sites:
+  s:
+    host: {SOCKET_HOST}
+    https: both
+    services:
+      app: {{ run: ["{shutil.which("node")}", "{self.files}/node_ws_server.js", $listen], {again} }}
+      nats: {{ run: [/bin/sh, "{nats}", $listen], {again} }}
+    routes:
+      /ws/:   {{ proxy: app }}
+      /nats/: {{ proxy: nats, strip_prefix: on }}
+      /:      {{ files: "{self.files}" }}
+""", workers=1)
+
+    def kill_nats(self):
+        pid, = [p for p in procs.children(self.gate.master) if "nats-server" in procs.cmdline(p)]
+        os.kill(pid, signal.SIGKILL)
+
+
+class NodeSockets(Sockets):
+    def __init__(self, t):
+        super().__init__(t)
+        self.peer = Peer(t, ["node", os.path.join(self.files, "node_ws.js")], env=dict(os.environ, NODE_EXTRA_CA_CERTS=self.gate.ca))
+
+    def run(self, spec, scheme="https"):
+        return self.peer(dict(spec, host=f"{scheme}://localhost:{self.gate.https if scheme == 'https' else self.gate.http}"))
+
+
+class PageSockets(Sockets):
+    def __init__(self, t):
+        super().__init__(t)
+        self.browser = Browser(t, self.gate, "page_websocket", [SOCKET_HOST])
+
+    def run(self, spec, scheme="https"):
+        self.browser.at(SOCKET_HOST, scheme)
+        return self.browser(dict(spec, host=SOCKET_HOST))
+
+
+def websocket(setup, secure_proto):
+    rows = [Row(f"{word}/{r.name}", row=r, scheme=scheme, proto=proto)
+            for word, scheme, proto in (("wss", "https", secure_proto), ("ws", "http", "HTTP/1.1")) for r in SOCKETS]
+
+    @table(rows, setup=setup)
+    def sockets(t, s, row):
+        seen = s.run(row.row.spec, row.scheme)
+        for key, want in row.row.want.items():
+            assert seen[key] == want, (key, str(seen)[:1000])
+        if row.row.want["got"]:
+            assert DEFLATE in seen["extensions"], seen
+            s.gate.wait_log('"kind":"websocket"', f'"proto":"{row.proto}"')
+        if row.row.name == "killed":
+            wait_for("the next instance", lambda: s.run(dict(path="/ws/echo", messages=["again"], close=[1000, ""]), row.scheme)["got"] == ["again"])
+
+    @table(NATS, setup=setup)
+    def nats(t, s, row):
+        seen = s.run(dict(row.spec, path="/nats/"))
+        if row.spec["nats"] == "hold":
+            s.kill_nats()
+            seen = s.run(dict(nats="again"))
+        assert seen == row.want, seen
+    return sockets, nats
+
+
+test_ws, globals()["test_nats.ws"] = websocket(NodeSockets, "HTTP/1.1")
+globals()["test_chromium-websocket"], globals()["test_nats.ws-chromium"] = websocket(PageSockets, "HTTP/2")
