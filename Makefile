@@ -35,7 +35,7 @@ say = @printf '  %-5s %s\n' '$(1)' '$(2)'
 # ---- flags --------------------------------------------------------------------------------------
 
 PKGS      := libevent_core openssl libnghttp2 yaml-0.1 jansson libseccomp libbrotlienc libzstd zlib
-DEMO_PKGS := libevent_core libevent_extra
+DEMO_PKGS := libevent_core libnghttp2
 
 # pkg-config is asked once, when the first rule needs it: a fresh machine has none yet, and
 # `make deps`, `make clean` and `make help` must work there.
@@ -87,7 +87,7 @@ DEMO_SRC  := $(wildcard conf/demo/*.c)
 UNIT_SRC  := $(wildcard tests/unit/test_*.c)
 FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
 BENCH_SRC := $(wildcard tests/bench/*.c)
-HEADERS   := $(wildcard base/*.h conf/*.h acme/*.h channels/*.h proxy/*.h tests/*/*.h)
+HEADERS   := $(wildcard base/*.h conf/*.h acme/*.h channels/*.h proxy/*.h conf/demo/*.h tests/*/*.h)
 ALL_C     := $(SOURCES) $(DEMO_SRC) $(wildcard tests/*/*.c)
 UNITS_SYSTEMD := headgate.service headgate-user.service
 MAN       := $(patsubst man/%,$(BUILD)/man/%,$(wildcard man/*.8) $(patsubst %.in,%,$(wildcard man/*.[57].in)))
@@ -192,6 +192,7 @@ deps-test: ## ... and those that the tests need
 # A new make for the build: what `deps` installed (pkg-config, libraries) is seen only by that one.
 run: deps ## the demo, in the foreground
 	$(Q)$(MAKE) all
+	$(Q)mk/demo-web $(BUILD) || :
 	$(Q)exec setpriv --pdeathsig TERM mk/demo $(BUILD)
 
 # ---- to test it ---------------------------------------------------------------------------------
@@ -243,6 +244,7 @@ ci: ## what the build server runs
 
 screenshot: deps-test ## take conf/demo/screenshot.png anew from the running demo
 	$(Q)$(MAKE) all
+	$(Q)mk/demo-web $(BUILD)
 	$(Q)mk/screenshot $(BUILD)
 
 # ---- to keep it ---------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ HOSTS = {"stable": "www.localhost", "beta": "beta.localhost", "alpha": "alpha.lo
 
 
 class Demo:
-    """A copy of what the demo needs, on ports of our own."""
+    """A copy of what the demo needs, on ports of our own. web: also the page's client from npm."""
 
-    def __init__(self, t):
+    def __init__(self, t, web=False):
         self.t, self.http, self.https, self.metrics = t, t.port(), t.port(), t.port()
         self.tree = t.path("tree")
         build = os.environ["BUILD"]
@@ -21,6 +21,11 @@ class Demo:
         for source, target in ((t.program, "build/headgate"), (os.path.join(build, "demo-backend"), "build/demo-backend"),
                                (os.path.join(ROOT, "mk/demo"), "mk/demo")):
             shutil.copy(source, os.path.join(self.tree, target))
+        os.makedirs(os.path.join(self.tree, "build/demo-web"))
+        if web:
+            r = t.run([os.path.join(ROOT, "mk/demo-web"), build], guard=110)
+            assert r.returncode == 0, r.stderr
+            shutil.copy(os.path.join(build, "demo-web/rpc.js"), os.path.join(self.tree, "build/demo-web"))
         for name in ("conf/demo.yaml", "mk/demo"):
             path = os.path.join(self.tree, name)
             with open(path) as f:
@@ -102,28 +107,61 @@ def test_backend_killed(t):
         assert d.stop(sig) == 0, d.log()
 
 
-@case(serial=True)
-def test_browser(t):
-    """Chromium shows the three channels live; a killed backend's new pid appears on its card; a picture is taken."""
-    d = Demo(t)
+def open_page(t, d):
+    """Chromium on beta's page, once it shows three live cards."""
     page = Chromium(t.dir, ",".join(d.key_digest(h) for h in HOSTS.values()))
     t.defer(page.close)
     page.open(f"https://beta.localhost:{d.https}/")
-    good = "[...document.querySelectorAll('.card.good, .card.slow')].length"
     try:
-        wait_for("three live cards", lambda: page.js(good) == 3, every=0.1)
+        wait_for("three live cards", lambda: page.js(GOOD) == 3, every=0.1)
     except AssertionError:
         raise AssertionError(page.js("document.body.innerText"))
-    field = "document.querySelector('.card.%s [data-is=\"%s\"]').textContent"
+    return page
+
+
+GOOD = "[...document.querySelectorAll('.card.good, .card.slow')].length"
+
+
+def field(page, channel, name):
+    return page.js(f"document.querySelector('.card.{channel} [data-is=\"{name}\"]').textContent")
+
+
+def wait_field(page, channel, name, pattern):
+    """Waits until the card's field fits; returns the match."""
+    try:
+        return wait_for(f"{name} of {channel} like {pattern}", lambda: re.fullmatch(pattern, field(page, channel, name) or ""), every=0.05)
+    except AssertionError as e:
+        raise AssertionError(f"{e}: {page.js('document.body.innerText')}")
+
+
+@case(serial=True)
+def test_browser(t):
+    """
+    Chromium shows the three channels live: who answers, the event stream, a unary and a streaming gRPC-Web call by the official client.
+    A backend is killed inside the stream: the page tells the gRPC status and goes on with its successor; a picture is taken.
+    """
+    d = Demo(t, web=True)
+    page = open_page(t, d)
     spoken = page.js("[...new Set(performance.getEntries().map(e => e.nextHopProtocol).filter(x => x))]")
     assert spoken == ["h2"], spoken
     for channel, host in HOSTS.items():
-        assert page.js(field % (channel, "pid")) == str(d.info(host)["pid"])
-        wait_for("the event stream", lambda c=channel: re.match(r"\d\d:\d\d:\d\d", page.js(field % (c, "clock")) or ""), every=0.1)
+        pid = str(d.info(host)["pid"])
+        assert field(page, channel, "pid") == pid
+        wait_field(page, channel, "clock", r"\d\d:\d\d:\d\d")
+        wait_field(page, channel, "greet", rf"Hello, {channel} · [0-9.]+ ms")
+        first = int(wait_field(page, channel, "watch", rf"message (\d+) from {pid}")[1])
+        wait_for("its next message", lambda c=channel, p=pid, n=first: int(wait_field(page, c, "watch", rf"message (\d+) from {p}")[1]) > n, every=0.1)
     old = d.info(HOSTS["alpha"])["pid"]
+    others = {c: field(page, c, "pid") for c in ("stable", "beta")}
     os.kill(old, signal.SIGKILL)
-    wait_for("the new pid on the card", lambda: page.js(field % ("alpha", "pid")) not in (str(old), "…"), every=0.1)
-    wait_for("three live cards again", lambda: page.js(good) == 3, every=0.1)
+    wait_field(page, "alpha", "broken", r"UNAVAILABLE, back in [0-9.]+ s")
+    new = wait_field(page, "alpha", "watch", r"message \d+ from (\d+)")[1]
+    assert new != str(old), (new, old)
+    wait_for("the new pid on the card", lambda: field(page, "alpha", "pid") == new, every=0.1)
+    wait_field(page, "alpha", "greet", r"Hello, alpha · [0-9.]+ ms")
+    wait_for("three live cards again", lambda: page.js(GOOD) == 3, every=0.1)
+    for channel, pid in others.items():     # nobody else noticed
+        assert field(page, channel, "broken") == "none yet" and field(page, channel, "pid") == pid
     folder = os.path.join(os.environ["BUILD"], "tests")
     os.makedirs(folder, exist_ok=True)
     picture = os.path.join(folder, "demo.png")
@@ -133,3 +171,25 @@ def test_browser(t):
     assert data.startswith(b"\x89PNG") and len(data) > 10000, len(data)
     page.close()        # its event streams would be waited for
     assert d.stop() == 0
+
+
+@case(serial=True)
+def test_without_npm(t):
+    """The page's client could not be had: the rest is as live as ever, and the page says what is missing."""
+    d = Demo(t)
+    page = open_page(t, d)
+    wait_field(page, "alpha", "clock", r"\d\d:\d\d:\d\d")
+    assert page.js("document.getElementById('no-rpc').hidden") is False
+    assert page.js("[...document.querySelectorAll('.rpc')].every(x => x.hidden)") is True
+    page.close()
+    assert d.stop() == 0
+
+
+@case()
+def test_npm_out_of_reach(t):
+    """No registry answers: mk/demo-web says so in a line and fails, and leaves no client that would be an old one."""
+    port = t.port()     # nobody listens there
+    env = dict(os.environ, npm_config_registry=f"http://127.0.0.1:{port}/", npm_config_cache=t.path("cache"), HOME=t.dir)
+    r = t.run([os.path.join(ROOT, "mk/demo-web"), t.path("build")], guard=110, env=env)
+    assert r.returncode == 1 and "the demo's page makes no gRPC-Web calls; the rest of it works" in r.stderr and "ECONNREFUSED" in r.stderr, r
+    assert os.listdir(t.path("build/demo-web")) == []

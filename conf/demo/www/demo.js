@@ -1,5 +1,6 @@
-// demo.js - keeps one card a channel live: who answers, how fast, and its event stream. Written by
-// hand, without a framework; everything that it shows came through the gate a moment ago.
+// demo.js - keeps one card a channel live: who answers, how fast, its event stream and its gRPC-Web
+// calls (rpc.js makes them). Written by hand, without a framework; everything that it shows came
+// through the gate a moment ago.
 "use strict";
 
 const CHANNELS = [
@@ -9,6 +10,9 @@ const CHANNELS = [
 ];
 const SAMPLES = 30;
 const SLOW_MS = 250;
+const WATCH_MS = 1000;    // between two messages of the gRPC stream
+const WATCH_TICKS = 1800; // then a new one: a browser keeps the text of a whole stream
+const AGAIN_MS = 300;
 
 const origin = (host) => `${location.protocol}//${host}${location.port ? ":" + location.port : ""}`;
 
@@ -115,15 +119,76 @@ function listen(card, channel) {
   };
 }
 
+// ---- gRPC-Web
+
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+async function greetForEver(card, channel) {
+  for (;;) {
+    const start = performance.now();
+    try {
+      const reply = await window.rpc.greet(origin(channel.host), channel.name);
+      setField(card, "greet", `${reply.text} · ${(performance.now() - start).toFixed(1)} ms`);
+    } catch (error) {
+      setField(card, "greet", window.rpc.statusName(error.code));
+    }
+    await sleep(1000);
+  }
+}
+
+// One stream until it ends: resolves to the error that ended it, or to undefined.
+function watchOnce(channel, onTick) {
+  return new Promise((done) => {
+    const stream = window.rpc.watch(origin(channel.host), WATCH_MS);
+    let ticks = 0;
+    stream.on("data", (tick) => {
+      onTick(tick);
+      if (++ticks < WATCH_TICKS) return;
+      stream.cancel();
+      done();
+    });
+    stream.on("error", done);
+    stream.on("end", () => done());
+  });
+}
+
+async function watchForEver(card, channel) {
+  let broken; // { name, at } until the next stream's first message
+  const onTick = (tick) => {
+    setField(card, "watch", `message ${tick.n} from ${tick.pid}`);
+    if (!broken) return;
+    const gap = ((performance.now() - broken.at) / 1000).toFixed(1);
+    setField(card, "broken", `${broken.name}, back in ${gap} s`);
+    broken = undefined;
+  };
+  for (;;) {
+    const error = await watchOnce(channel, onTick);
+    if (error) {
+      const name = window.rpc.statusName(error.code);
+      broken ??= { name, at: performance.now() };
+      setField(card, "watch", "…");
+      setField(card, "broken", name);
+      flash(card, "broken");
+      await sleep(AGAIN_MS);
+    }
+  }
+}
+
 async function watch(channel) {
   const card = makeCard(channel);
   const state = { samples: [] };
   listen(card, channel);
+  card.querySelector(".rpc").hidden = !window.rpc;
+  if (window.rpc) {
+    greetForEver(card, channel);
+    watchForEver(card, channel);
+  }
   for (;;) {
     await ask(card, channel, state);
-    await new Promise((done) => setTimeout(done, 1000));
+    await sleep(1000);
   }
 }
 
 document.getElementById("here").textContent = location.host;
+document.getElementById("no-rpc").hidden = Boolean(window.rpc);
 CHANNELS.forEach(watch);
