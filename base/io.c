@@ -5,9 +5,11 @@
  */
 #include "base/io.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -322,6 +324,7 @@ static void write_stop(struct io *io)
     if (io->writing)
         event_del(&io->ev_write);
     io->writing = false;
+    pace_turn(&io->take, false, loop_now_ms());
 }
 
 static void write_start(struct io *io)
@@ -389,6 +392,7 @@ static void io_flush(struct io *io)
     }
     if (!all) {
         write_start(io);
+        pace_turn(&io->take, true, loop_now_ms());
         return;
     }
     write_stop(io);
@@ -517,6 +521,38 @@ void io_write_slice(struct io *io, struct slice s)
         gather_encrypt(io);
     }
     tls_write(io, s.p, s.n);
+}
+
+/* Without the kernel's buffer, which empties evenly while it asks for more in large steps only. */
+static void look_taken(struct io *io)
+{
+    int queued = 0;
+    if (ioctl(io->fd, SIOCOUTQ, &queued) < 0 || queued < 0)
+        queued = 0;
+    uint64_t taken = io->bytes_out - MIN((uint64_t)queued, io->bytes_out);
+    if (taken <= io->taken) /* a Unix socket's queue counts more than the bytes in it */
+        return;
+    pace_moved(&io->take, taken - io->taken);
+    io->taken = taken;
+    io->last_out = loop_now_ms();
+}
+
+uint64_t io_last_taken(struct io *io)
+{
+    if (io->fd >= 0)
+        look_taken(io);
+    return io->last_out;
+}
+
+uint64_t io_take_left(struct io *io, uint64_t gap, uint64_t rate, bool *slow)
+{
+    *slow = false;
+    if (!io_queued(io))
+        return UINT64_MAX;
+    uint64_t left = loop_time_left(io_last_taken(io), gap);
+    uint64_t rate_left = pace_left(&io->take, rate, gap, loop_now_ms());
+    *slow = rate_left < left;
+    return MIN(left, rate_left);
 }
 
 void io_want_drain(struct io *io)

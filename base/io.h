@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/loop.h"
+#include "base/pace.h"
 #include "base/slab.h"
 
 #define IO_READ_MAX SLAB_LARGE
@@ -56,6 +57,8 @@ struct io {
     uint64_t turn;
     uint64_t last_in, last_out;   /* loop_now_ms of the last progress, for gap timeouts */
     uint64_t bytes_in, bytes_out; /* on the wire */
+    struct pace take;             /* of the peer, while the socket takes no more of ours */
+    uint64_t taken;               /* bytes of ours that had arrived there at the last look */
     const char *error;
 };
 
@@ -86,6 +89,15 @@ static inline size_t io_queued(const struct io *io)
 {
     return io->out.bytes + io->early.bytes + (io->gather ? io->gather->used : 0);
 }
+/*
+ * ms until the peer took nothing of what waits for it for `gap` ms (0: it may), or is by more than
+ * that behind `rate` (bytes a second; 0: any); 0: it is, with *slow true when it is the rate.
+ * UINT64_MAX: nothing waits, or it may take its time. What counts is what has arrived there, not
+ * what the kernel took from us. To be called now and then while something waits.
+ */
+uint64_t io_take_left(struct io *io, uint64_t gap, uint64_t rate, bool *slow);
+/* loop_now_ms of the last bytes of ours that arrived there, as far as calls of this can know. */
+uint64_t io_last_taken(struct io *io);
 void io_pause(struct io *io, enum io_pause why);
 void io_resume(struct io *io, enum io_pause why);
 /*

@@ -255,7 +255,8 @@ static void allow_checked(struct rules *r)
     const struct scmp_arg_cmp self[] = {SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0)};
     const struct scmp_arg_cmp only_get[] = {SCMP_A0(SCMP_CMP_EQ, 0, 0), SCMP_A2(SCMP_CMP_EQ, 0, 0)};
     static const unsigned long requests[] = {0x5401 /* TCGETS: isatty */, 0x5421 /* FIONBIO */,
-                                             0x541b /* FIONREAD */, 0x5413 /* TIOCGWINSZ */};
+                                             0x541b /* FIONREAD */, 0x5413 /* TIOCGWINSZ */,
+                                             0x5411 /* SIOCOUTQ */};
     allow(r, SCMP_SYS(mmap), 1, no_exec);
     allow(r, SCMP_SYS(mprotect), 1, no_exec);
     allow(r, SCMP_SYS(newfstatat), 1, at_fd);

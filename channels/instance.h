@@ -42,6 +42,7 @@ struct service {
     struct arena *arena;
     const char *name;
     const struct conf_service *def; /* in sup->conf; NULL: no longer configured */
+    uint64_t drain;                 /* ms: of its instances, as configured last; 0: for ever */
     char digest[129];               /* of the definition that the newest instances have */
     unsigned gen;                   /* grows when the running instances are to be replaced */
     bool tried;                     /* one was ready, or failed, since the service is known */

@@ -66,6 +66,7 @@ static struct service *service_new(struct supervisor *s, struct str name)
     svc->arena = a;
     svc->sup = s;
     svc->name = arena_strz(a, name);
+    svc->drain = s->conf ? s->conf->timeouts.drain : 0;
     list_init(&svc->instances);
     list_append(&s->services, &svc->link);
     return svc;
@@ -115,14 +116,14 @@ static bool service_exclusive(const struct service *svc)
  */
 static uint64_t drain_exclusive(const struct service *svc)
 {
-    uint64_t drain = svc->sup->conf->timeouts.drain, half = MAX(svc->def->wait_ready / 2, 1u);
-    return drain ? MIN(drain, half) : half;
+    uint64_t half = MAX(svc->def->wait_ready / 2, 1u);
+    return svc->drain ? MIN(svc->drain, half) : half;
 }
 
 void service_retire(struct instance *i)
 {
     bool alone = service_exclusive(i->svc) && !i->url;
-    i->drain = alone ? drain_exclusive(i->svc) : i->svc->sup->conf->timeouts.drain;
+    i->drain = alone ? drain_exclusive(i->svc) : i->svc->drain;
     instance_event(i, EV_RETIRE);
 }
 
@@ -319,6 +320,7 @@ static void apply_service(struct supervisor *s, const struct conf_service *def)
     struct out o = out_on(svc->digest, sizeof(svc->digest) - 1);
     bool same = !fresh && str_eq(def->digest, str_of(svc->digest));
     svc->def = def;
+    svc->drain = def->drain;
     out_str(&o, str_sub(def->digest, 0, sizeof(svc->digest) - 1));
     svc->digest[o.n] = '\0';
     if (!def->n_argv)

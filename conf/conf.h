@@ -146,6 +146,7 @@ struct conf_service {
     struct str host_name; /* CONF_HOST_NAME: what is sent */
 
     uint64_t wait_ready; /* ms */
+    uint64_t drain;      /* ms: timeouts.drain of its site; 0: for ever */
     enum conf_balance balance;
 };
 

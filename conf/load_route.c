@@ -206,9 +206,9 @@ static void load_route(struct load *l, const struct scope *sc, const struct memb
     r->place = place_keep(l, m->at);
     check_fit(l, map, handler);
     r->limits = site->limits;
-    load_limits(l, sc, node_get(map, "limits"), G_SITE_LIMITS, &r->limits);
+    load_limits(l, sc, node_get(map, "limits"), G_ROUTE_LIMITS, &r->limits);
     r->timeouts = site->timeouts;
-    load_timeouts(l, sc, node_get(map, "timeouts"), G_SITE_TIMEOUTS, &r->timeouts);
+    load_timeouts(l, sc, node_get(map, "timeouts"), G_ROUTE_TIMEOUTS, &r->timeouts);
     load_route_answer(l, sc, map, site, r);
     switch (handler) {
     case CONF_PROXY:

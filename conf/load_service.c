@@ -211,6 +211,7 @@ static void load_service(struct load *l, const struct scope *site_scope, const s
     s->index = c->n_services++;
     s->short_name = arena_str(l->a, m->key);
     s->site = site->name;
+    s->drain = site->timeouts.drain;
     s->name = arena_fmt(l->a, STR_FMT "/" STR_FMT, STR_ARG(site->name), STR_ARG(m->key));
     s->place = place_keep(l, m->at);
     s->listen = CONF_SVC_TCP;

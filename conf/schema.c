@@ -38,7 +38,9 @@
     X(G_STATIC, "static", NULL)                 \
     X(G_RELEASES, "releases", "from")           \
     X(G_SITE_LIMITS, "limits", NULL)            \
-    X(G_SITE_TIMEOUTS, "timeouts", NULL)
+    X(G_SITE_TIMEOUTS, "timeouts", NULL)        \
+    X(G_ROUTE_LIMITS, "limits", NULL)           \
+    X(G_ROUTE_TIMEOUTS, "timeouts", NULL)
 
 static const struct {
     const char *title, *main_key;
@@ -222,8 +224,14 @@ const struct schema_key schema_keys[] = {
       "Client connections from one address.")
     K(G_SITE_LIMITS, "body", T_SIZE, ONE, 0, NULL,
       "Request body.")
-    K(G_SITE_LIMITS, "streams", T_COUNT, ONE, S_LATER, NULL,
-      "HTTP/2 streams at a time on one connection.")
+    K(G_SITE_LIMITS, "streams", T_COUNT, ONE, 0, NULL,
+      "HTTP/2 streams at a time on one connection that was opened for a name of this site.",
+      .values = "1-10000")
+
+    K(G_ROUTE_LIMITS, "per_ip", T_COUNT, ONE, S_LATER, NULL,
+      "Client connections from one address.")
+    K(G_ROUTE_LIMITS, "body", T_SIZE, ONE, 0, NULL,
+      "Request body.")
 
     K(G_TIMEOUTS, "handshake", T_DURATION, ONE, 0, "10s",
       "TLS handshake.")
@@ -239,8 +247,11 @@ const struct schema_key schema_keys[] = {
       "Connecting to a backend.")
     K(G_TIMEOUTS, "response", T_DURATION, ONE, 0, "0",
       "From a whole request to the first byte of the backend's answer.")
-    K(G_TIMEOUTS, "min_rate", T_BYTE_RATE, ONE, S_LATER, "500B/s",
-      "Slowest client that is put up with.")
+    K(G_TIMEOUTS, "min_rate", T_BYTE_RATE, ONE, 0, "500B/s",
+      "Slowest client that is put up with: one that sends its request body more than body_gap "
+      "behind this rate, or takes its answer more than write_gap behind it, is cut. Only the time "
+      "in which nothing but the client is waited for counts; streams of one HTTP/2 connection "
+      "share it. Not for gRPC, WebSocket and event streams.")
     K(G_TIMEOUTS, "drain", T_DURATION, ONE, 0, "5m",
       "How long requests under way may go on when something is replaced.")
     K(G_TIMEOUTS, "shutdown", T_DURATION, ONE, 0, "30s",
@@ -254,10 +265,21 @@ const struct schema_key schema_keys[] = {
       "Connecting to a backend.")
     K(G_SITE_TIMEOUTS, "response", T_DURATION, ONE, 0, NULL,
       "First byte of the backend's answer.")
-    K(G_SITE_TIMEOUTS, "min_rate", T_BYTE_RATE, ONE, S_LATER, NULL,
+    K(G_SITE_TIMEOUTS, "min_rate", T_BYTE_RATE, ONE, 0, NULL,
       "Slowest client that is put up with.")
-    K(G_SITE_TIMEOUTS, "drain", T_DURATION, ONE, S_LATER, NULL,
-      "How long requests under way may go on when something is replaced.")
+    K(G_SITE_TIMEOUTS, "drain", T_DURATION, ONE, 0, NULL,
+      "How long requests under way may go on when an instance of its services is replaced.")
+
+    K(G_ROUTE_TIMEOUTS, "body_gap", T_DURATION, ONE, 0, NULL,
+      "Longest silence inside of a request body.")
+    K(G_ROUTE_TIMEOUTS, "write_gap", T_DURATION, ONE, 0, NULL,
+      "Longest time in which a client takes nothing of an answer.")
+    K(G_ROUTE_TIMEOUTS, "connect", T_DURATION, ONE, 0, NULL,
+      "Connecting to a backend.")
+    K(G_ROUTE_TIMEOUTS, "response", T_DURATION, ONE, 0, NULL,
+      "First byte of the backend's answer.")
+    K(G_ROUTE_TIMEOUTS, "min_rate", T_BYTE_RATE, ONE, 0, NULL,
+      "Slowest client that is put up with.")
 
     K(G_STREAM, "service", T_STRING, ONE, 0, NULL,
       "CHANNEL/SERVICE: who gets the connections. Each goes to one instance, chosen by the service's balance, and "
@@ -483,9 +505,9 @@ const struct schema_key schema_keys[] = {
     K(G_ROUTE, "headers", T_MAP, ONE, 0, NULL,
       "Over the site's.", .map = G_HEADERS)
     K(G_ROUTE, "limits", T_MAP, ONE, 0, NULL,
-      "Over the site's.", .map = G_SITE_LIMITS)
+      "Over the site's.", .map = G_ROUTE_LIMITS)
     K(G_ROUTE, "timeouts", T_MAP, ONE, 0, NULL,
-      "Over the site's.", .map = G_SITE_TIMEOUTS)
+      "Over the site's.", .map = G_ROUTE_TIMEOUTS)
     K(G_ROUTE, "rate_limit", T_MAP, ONE, S_OFF | S_LATER, NULL,
       "Over the site's.", .map = G_RATE)
     K(G_ROUTE, "basic_auth", T_MAP, ONE, S_OFF | S_LATER, NULL,

@@ -43,6 +43,8 @@ enum schema_group {
     G_RELEASES,
     G_SITE_LIMITS,
     G_SITE_TIMEOUTS,
+    G_ROUTE_LIMITS,
+    G_ROUTE_TIMEOUTS,
     G_COUNT
 };
 

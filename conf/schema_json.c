@@ -50,14 +50,21 @@ static json_t *anything_scalar(void)
     return json_pack("{s:[s,s,s]}", "type", "string", "number", "boolean");
 }
 
+/* Maps of the same name take other keys further down. */
+static const char *level_of(enum schema_group g)
+{
+    if (g == G_SITE_LIMITS || g == G_SITE_TIMEOUTS)
+        return ".site";
+    return g == G_ROUTE_LIMITS || g == G_ROUTE_TIMEOUTS ? ".route" : "";
+}
+
 static json_t *one(const struct schema_key *k)
 {
     char ref[64];
     switch (k->type) {
     case T_MAP: {
         struct out o = out_on(ref, sizeof(ref) - 1);
-        out_fmt(&o, "#/$defs/%s%s", schema_group_title(k->map),
-                k->map == G_SITE_LIMITS || k->map == G_SITE_TIMEOUTS ? ".site" : "");
+        out_fmt(&o, "#/$defs/%s%s", schema_group_title(k->map), level_of(k->map));
         ref[o.n] = 0;
         json_t *j = json_pack("{s:s}", "$ref", ref);
         if (!schema_main_key(k->map))
@@ -168,7 +175,7 @@ int conf_print_schema(FILE *f)
     for (unsigned g = G_ROOT + 1; g < G_COUNT; g++) {
         struct out o = out_on(name, sizeof(name) - 1);
         out_fmt(&o, "%s%s", schema_group_title((enum schema_group)g),
-                g == G_SITE_LIMITS || g == G_SITE_TIMEOUTS ? ".site" : "");
+                level_of((enum schema_group)g));
         name[o.n] = 0;
         json_object_set_new(defs, name, group((enum schema_group)g));
     }

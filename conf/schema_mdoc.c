@@ -90,9 +90,13 @@ static const char *group_words(enum schema_group g)
     case G_STREAM:
         return "streams";
     case G_SITE_LIMITS:
-        return "limits of a channel, site or route";
+        return "limits of a channel or site";
     case G_SITE_TIMEOUTS:
-        return "timeouts of a channel, site or route";
+        return "timeouts of a channel or site";
+    case G_ROUTE_LIMITS:
+        return "limits of a route";
+    case G_ROUTE_TIMEOUTS:
+        return "timeouts of a route";
     default:
         return schema_group_title(g);
     }

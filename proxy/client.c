@@ -70,7 +70,17 @@ void client_linger(struct client *c)
 
 /* ---- deadlines ---- */
 
-static uint64_t time_left(const struct client *c, const char **why)
+uint64_t client_take_left(struct client *c, const char **why)
+{
+    bool slow;
+    uint64_t left = io_take_left(&c->io, c->write_gap, c->min_rate, &slow);
+    if (left != UINT64_MAX)
+        *why =
+            slow ? "the client reads slower than timeouts.min_rate" : "the client stopped reading";
+    return left;
+}
+
+static uint64_t time_left(struct client *c, const char **why)
 {
     const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
     switch (c->state) {
@@ -79,9 +89,11 @@ static uint64_t time_left(const struct client *c, const char **why)
         return loop_time_left(c->state_since, t->handshake);
     case CLIENT_LINGER:
         /* As long as the answer is being taken, the gap counts, not the linger time. */
-        *why = "client did not close";
+        if (!c->write_gap)
+            c->write_gap = LINGER_MS;
         if (io_queued(&c->io))
-            return loop_time_left(c->io.last_out, t->write_gap ? t->write_gap : LINGER_MS);
+            return client_take_left(c, why);
+        *why = "client did not close";
         return loop_time_left(MAX(c->state_since, c->io.last_out), LINGER_MS);
     case CLIENT_OPEN:
         return c->protocol->time_left(c, why);
@@ -105,10 +117,13 @@ static void on_deadline(struct deadline *d)
     }
     if (c->state == CLIENT_HANDSHAKE)
         stats_inc(handshakes_failed);
-    if (c->state == CLIENT_OPEN)
+    if (c->state == CLIENT_OPEN) {
         c->protocol->timeout(c, why);
-    else
+    } else {
+        if (io_queued(&c->io)) /* what it did not take must not look like all there is */
+            io_reset(&c->io);
         client_close(c);
+    }
     if (c->state != CLIENT_CLOSED && !deadline_is_set(d))
         deadline_set(d, CHECK_MS, on_deadline);
 }
@@ -208,6 +223,8 @@ void client_enter_with(int fd, const struct front_pass *pass, const struct front
     ASSERT(c);
     c->kind = door->kind;
     c->pass = *pass;
+    c->write_gap = snapshot_current()->conf->timeouts.write_gap;
+    c->min_rate = snapshot_current()->conf->timeouts.min_rate;
     c->protocol = &h1_protocol;
     c->state_since = loop_now_ms();
     list_append(&clients, &c->link);

@@ -32,7 +32,7 @@ struct protocol {
     void (*drain)(struct client *,
                   uint64_t idle_ms); /* called again and again: end when no request suffers */
     /* ms until the state's time is up: 0 = now, with *why; UINT64_MAX = nothing waits. */
-    uint64_t (*time_left)(const struct client *, const char **why);
+    uint64_t (*time_left)(struct client *, const char **why);
     void (*timeout)(struct client *, const char *why); /* time_left was 0 */
     void (*room)(struct client *); /* there is memory for it again: client_wait_room */
     void (*fini)(struct client *);
@@ -52,6 +52,8 @@ struct client {
     struct front_pass pass;
     struct deadline deadline;
     uint64_t state_since; /* ms: when state was entered */
+    /* What the answers on their way to it allow; ms, bytes a second; 0: no limit. */
+    uint64_t write_gap, min_rate;
     const struct protocol *protocol;
     struct h1 h1;
     struct h2 *h2;       /* NULL until ALPN chose it */
@@ -69,6 +71,8 @@ void client_close(struct client *c);
 void client_linger(struct client *c);
 /* Nothing is left of the budget: protocol->room once there is. */
 void client_wait_room(struct client *c);
+/* ms until it takes what is queued for it too slowly, or not at all; as protocol.time_left. */
+uint64_t client_take_left(struct client *c, const char **why);
 /* The codec left idleness: shorter deadlines hold from now on. */
 void client_watch(struct client *c);
 /*

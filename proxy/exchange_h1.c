@@ -174,7 +174,7 @@ static void on_deadline(struct deadline *d)
         if (x->request_done && !io_queued(&x->io))
             limit = x->e.timeouts.response_ms, from = MAX(x->since, x->io.last_out);
         else if (io_queued(&x->io))
-            limit = x->e.timeouts.gap_ms, from = MAX(x->since, x->io.last_out);
+            limit = x->e.timeouts.gap_ms, from = MAX(x->since, io_last_taken(&x->io));
         why = exchange_err_response_timeout;
         break;
     case EX_BODY:

@@ -80,6 +80,14 @@ static void body_framing(struct h1 *h, const struct h1_head *head, const struct 
     r->expect_continue = head->expect_continue && !h->body_done;
 }
 
+/* Does the body wait for the client, and for nobody else? */
+static void body_turn(struct client *c)
+{
+    struct h1 *h = &c->h1;
+    bool wanted = h->state == H1_REQUEST && !h->body_done && h->req->body_wanted;
+    pace_turn(&h->pace, !c->io.paused && (wanted || h->state == H1_DISCARD), loop_now_ms());
+}
+
 /* What else of Upgrade there may be is ignored (RFC 9110 7.8), as if it had not come. */
 static bool asks_websocket(const struct h1_head *head)
 {
@@ -90,6 +98,7 @@ static bool asks_websocket(const struct h1_head *head)
 static void request_start(struct client *c, bool apart)
 {
     struct h1 *h = &c->h1;
+    h->pace = (struct pace){0};
     h->req = apart ? req_new_apart(c, &h1_codec, h) : req_new(c, &h1_codec, h);
     h->answer_chunked = h->answer_done = false;
     h->discarded = 0;
@@ -222,6 +231,7 @@ static size_t step_body(struct client *c, const struct slice *s)
     }
     if (h->framing == H1_LENGTH) {
         piece.n = (size_t)MIN((uint64_t)s->n, h->body_left);
+        pace_moved(&h->pace, piece.n);
         h->body_left -= piece.n;
         if (h->state == H1_REQUEST)
             req_body(h->req, piece);
@@ -235,6 +245,7 @@ static size_t step_body(struct client *c, const struct slice *s)
     case H1_CHUNK_DATA:
         piece.p = (const uint8_t *)body.p;
         piece.n = body.n;
+        pace_moved(&h->pace, piece.n);
         if (h->state == H1_REQUEST)
             req_body(h->req, piece);
         break;
@@ -356,11 +367,13 @@ static void pump(struct client *c, struct slice *fresh)
         io_pause(&c->io, IO_PAUSE_BUDGET);
         client_wait_room(c);
     }
+    body_turn(c);
 }
 
 static void h1_room(struct client *c)
 {
     io_resume(&c->io, IO_PAUSE_BUDGET);
+    body_turn(c);
 }
 
 static void h1_read(struct client *c, struct slice data)
@@ -522,6 +535,9 @@ static void codec_head(struct req *r, bool end)
     /* Nor is it worth reading a long body that nobody wants only to keep the connection. */
     if (!h->body_done && !r->body_wanted && h->framing == H1_LENGTH && h->body_left > DISCARD_MAX)
         h->keep_alive = false;
+    const struct conf_timeouts *t = req_timeouts(r);
+    c->write_gap = t->write_gap;
+    c->min_rate = req_may_be_silent(r) ? 0 : t->min_rate;
     head_fields(&o, r);
     head_framing(&o, h, r, end);
     if (o.over) {
@@ -609,6 +625,7 @@ static void codec_want_body(struct req *r, bool on)
         pump(c, NULL);
     else if (!c->h1.body_done)
         io_pause(&c->io, IO_PAUSE_PEER);
+    body_turn(c);
 }
 
 /* The client must not take this for a clean end: with TLS no close_notify, without it a reset. */
@@ -643,28 +660,37 @@ static void h1_drained(struct client *c)
 
 /* ---- time ---- */
 
-static uint64_t request_time_left(const struct client *c, const char **why)
+/* Of the body that the client is asked for; ms until it does not come, or too slowly. */
+static uint64_t body_time_left(struct client *c, const char **why)
 {
-    const struct h1 *h = &c->h1;
-    const struct req *r = h->req;
-    if (h->framing == H1_UNTIL_CLOSE)
-        return UINT64_MAX; /* it may be silent, and not be read, for as long as it likes */
-    const struct conf_timeouts *t = r->route ? &r->route->timeouts : &r->snap->conf->timeouts;
-    uint64_t left = UINT64_MAX;
-    if (!h->body_done && r->body_wanted && !(c->io.paused & IO_PAUSE_BUDGET)) {
-        *why = "the request body stopped coming";
-        left = loop_time_left(MAX(c->io.last_in, h->body_since), t->body_gap);
-    }
-    if (io_queued(&c->io) && !req_may_be_silent(r)) {
-        uint64_t write_left = loop_time_left(c->io.last_out, t->write_gap);
-        if (write_left < left)
-            *why = "the client stopped reading";
-        left = MIN(left, write_left);
-    }
-    return left;
+    struct h1 *h = &c->h1;
+    const struct conf_timeouts *t = req_timeouts(h->req);
+    body_turn(c);
+    uint64_t left = loop_time_left(MAX(c->io.last_in, h->body_since), t->body_gap);
+    uint64_t slow_left = pace_left(&h->pace, req_may_be_silent(h->req) ? 0 : t->min_rate,
+                                   t->body_gap, loop_now_ms());
+    *why = slow_left < left ? "the request body comes slower than timeouts.min_rate"
+                            : "the request body stopped coming";
+    return MIN(left, slow_left);
 }
 
-static uint64_t h1_time_left(const struct client *c, const char **why)
+static uint64_t request_time_left(struct client *c, const char **why)
+{
+    const struct h1 *h = &c->h1;
+    const char *body_why = NULL;
+    if (h->framing == H1_UNTIL_CLOSE)
+        return UINT64_MAX; /* it may be silent, and not be read, for as long as it likes */
+    uint64_t left = UINT64_MAX, body_left = UINT64_MAX;
+    if (!req_may_be_silent(h->req)) /* silent, and so unread */
+        left = client_take_left(c, why);
+    if (!h->body_done && h->req->body_wanted && !(c->io.paused & IO_PAUSE_BUDGET))
+        body_left = body_time_left(c, &body_why);
+    if (body_left < left)
+        *why = body_why;
+    return MIN(left, body_left);
+}
+
+static uint64_t h1_time_left(struct client *c, const char **why)
 {
     const struct h1 *h = &c->h1;
     const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
@@ -674,16 +700,15 @@ static uint64_t h1_time_left(const struct client *c, const char **why)
             *why = "the request's head did not come in time";
             return loop_time_left(h->head_since ? h->head_since : c->state_since, t->header);
         }
-        *why = "idle";
         /* While an answer is still on its way to a slow client the connection is not idle. */
         if (io_queued(&c->io))
-            return loop_time_left(c->io.last_out, t->write_gap);
+            return client_take_left(c, why);
+        *why = "idle";
         return loop_time_left(MAX(h->idle_since, c->io.last_out), t->idle);
     case H1_REQUEST:
         return request_time_left(c, why);
     case H1_DISCARD:
-        *why = "the rest of the request body did not come";
-        return loop_time_left(MAX(c->io.last_in, h->body_since), t->body_gap);
+        return body_time_left(c, why);
     case H1_OVER:
         break;
     }

@@ -5,6 +5,7 @@
 #ifndef HG_H1_H
 #define HG_H1_H
 
+#include "base/pace.h"
 #include "base/slab.h"
 #include "proxy/h1_parse.h"
 #include "proxy/req.h"
@@ -32,6 +33,7 @@ struct h1 {
     enum h1_framing framing;
     uint64_t body_left;  /* H1_LENGTH */
     uint64_t body_since; /* ms: it is being waited for since then */
+    struct pace pace;    /* of the client, while it is asked for more */
     uint64_t discarded;
     struct h1_chunked chunked;
     bool body_done;

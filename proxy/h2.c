@@ -1,6 +1,7 @@
 /*
  * h2.c - the HTTP/2 codec towards clients, its receiving half: the session, streams, request heads
- * and frames, and the connection's life. Bodies are in h2_body.c, answers in h2_answer.c.
+ * and frames, and the connection's life. Bodies are in h2_body.c, answers in h2_answer.c, deadlines
+ * in h2_time.c.
  */
 #include "proxy/h2.h"
 
@@ -8,16 +9,11 @@
 
 #include "base/stats.h"
 #include "proxy/h1_fields.h"
+#include "proxy/router.h"
 #include "proxy/websocket.h"
 
-#define LEAVE_MS 1000 /* between the two GOAWAYs: longer than a round trip */
-/*
- * A client whose streams may be silent is asked whether it lives when nothing came for that long,
- * and is gone when it does not answer.
- */
-#define PING_AFTER_MS (30 * 1000)
-#define PING_WAIT_MS  (20 * 1000)
-#define RESETS_KEPT   256
+#define LEAVE_MS    1000 /* between the two GOAWAYs: longer than a round trip */
+#define RESETS_KEPT 256
 /* A head this many times over the limit ends the connection. */
 #define HEAD_FACTOR 4
 
@@ -322,14 +318,17 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         break;
     case NGHTTP2_SETTINGS:
         h2_window_came(h, 0);
+        h2_turns(h);
         guard(h, H2_COST_control);
         break;
     case NGHTTP2_PING:
         guard(h, H2_COST_control);
         break;
     case NGHTTP2_WINDOW_UPDATE:
-        if (s)
-            h2_window_came(h, frame->hd.stream_id);
+        if (!s)
+            break;
+        h2_window_came(h, frame->hd.stream_id);
+        h2_turn_out(s, 0);
         break;
     default:
         break;
@@ -489,10 +488,19 @@ static void setup(void)
     nghttp2_option_set_max_outbound_ack(options, 100);
 }
 
+/* Those of the site that the connection was opened for; others' requests may come on it too. */
+static const struct conf_limits *limits_of(const struct client *c)
+{
+    const struct snapshot *s = snapshot_current();
+    struct route_match m = {0};
+    bool named = c->tls.sni[0] && router_host(s->router, str_of(c->tls.sni), &m);
+    return named ? &m.site->limits : &s->conf->limits;
+}
+
 static void h2_open(struct client *c)
 {
     struct h2 *h = calloc(1, sizeof(*h));
-    const struct conf_limits *l = &snapshot_current()->conf->limits;
+    const struct conf_limits *l = limits_of(c);
     ASSERT(h);
     setup();
     c->h2 = h;
@@ -633,115 +641,6 @@ static void h2_drain(struct client *c, uint64_t idle_ms)
     } else if (h->state == H2_LAST && !h->n_streams) {
         client_linger(c);
     }
-}
-
-/* ---- time ---- */
-
-static const char err_silent[] = "the client does not answer a PING";
-
-static uint64_t stream_time_left(const struct h2_stream *s, const char **why)
-{
-    const struct req *r = s->req;
-    const struct snapshot *snap = r->snap ? r->snap : snapshot_current(); /* a tunnel has none */
-    const struct conf_timeouts *t = r->route ? &r->route->timeouts : &snap->conf->timeouts;
-    uint64_t left = UINT64_MAX;
-    if (!s->head_done) {
-        *why = "the request's head did not come in time";
-        return loop_time_left(s->last_in, t->header);
-    }
-    /* Body that is wanted, or the rest of one whose answer is out already. */
-    if (req_may_be_silent(r) && !req_over(r))
-        return UINT64_MAX;
-    bool may_send = !s->held && !s->h2->owed;
-    if (!s->in_end && (req_over(r) || (r->body_wanted && may_send))) {
-        *why = "the request body stopped coming";
-        left = loop_time_left(MAX(s->last_in, s->last_out), t->body_gap);
-    }
-    if (s->out.bytes || s->shut) {
-        uint64_t out_left = loop_time_left(s->last_out, t->write_gap);
-        if (out_left < left)
-            *why = "the client stopped reading";
-        left = MIN(left, out_left);
-    }
-    return left;
-}
-
-/* One of its streams may be silent, and so unread: that the client lives at all a PING tells. */
-static bool patient(const struct h2 *h)
-{
-    LIST_EACH (&h->streams, l) {
-        const struct req *r = container_of(l, struct h2_stream, link)->req;
-        if (req_may_be_silent(r) && !req_over(r))
-            return true;
-    }
-    return false;
-}
-
-static uint64_t h2_time_left(const struct client *c, const char **why)
-{
-    const struct h2 *h = c->h2;
-    const struct conf_timeouts *t = &snapshot_current()->conf->timeouts;
-    uint64_t left = UINT64_MAX;
-    if (io_queued(&c->io) && !patient(h)) {
-        *why = "the client stopped reading";
-        left = loop_time_left(c->io.last_out, t->write_gap);
-    }
-    LIST_EACH (&h->streams, l) {
-        const struct h2_stream *s = container_of(l, struct h2_stream, link);
-        uint64_t of_stream =
-            s->head_done ? stream_time_left(s, why) : loop_time_left(s->last_in, t->header);
-        left = MIN(left, of_stream);
-    }
-    if (h->n_streams && left == UINT64_MAX) {
-        *why = err_silent;
-        return h->ping_at ? loop_time_left(h->ping_at, PING_WAIT_MS)
-                          : loop_time_left(MAX(c->io.last_in, c->state_since), PING_AFTER_MS);
-    }
-    if (h->n_streams || io_queued(&c->io))
-        return left;
-    *why = h->requests ? "idle" : "the first request did not come in time";
-    return h->requests ? loop_time_left(h->idle_since, t->idle)
-                       : loop_time_left(c->state_since, t->header);
-}
-
-static void stream_timeout(struct h2_stream *s, const char *why)
-{
-    bool began = s->head_done && s->req->state < REQ_ANSWERING;
-    s->last_in = s->last_out = loop_now_ms();
-    if (began && !req_over(s->req))
-        req_fail(s->req, 408, why);
-    else
-        nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_CANCEL);
-    h2_want_send(s->h2);
-}
-
-/* A stream whose time is up ends alone; the connection does when it is the whole that waits. */
-static void h2_timeout(struct client *c, const char *why)
-{
-    struct h2 *h = c->h2;
-    uint64_t write_gap = snapshot_current()->conf->timeouts.write_gap;
-    bool stream_was_it = false;
-    if (why == err_silent && !h->ping_at) {
-        h->ping_at = loop_now_ms();
-        nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL);
-        h2_want_send(h);
-        return;
-    }
-    if (io_queued(&c->io) && !loop_time_left(c->io.last_out, write_gap)) {
-        /* Not even resets would reach a client that takes nothing at all. */
-        h2_break(h, NGHTTP2_NO_ERROR, why);
-        return;
-    }
-    LIST_EACH_SAFE (&h->streams, l) {
-        struct h2_stream *s = container_of(l, struct h2_stream, link);
-        const char *its = why;
-        if (stream_time_left(s, &its))
-            continue;
-        stream_was_it = true;
-        stream_timeout(s, its);
-    }
-    if (!stream_was_it)
-        h2_break(h, NGHTTP2_NO_ERROR, why);
 }
 
 /* ---- the codec ---- */

@@ -32,6 +32,9 @@ struct h2 {
     size_t window;       /* of the connection */
     size_t owed;         /* bytes that came and for which the connection got no window yet */
     size_t stalled;      /* in all streams' held */
+    bool in_shut;        /* the client has no window of the connection left to send in */
+    struct pace pace;    /* of the client, while only its window of the connection is missing */
+    uint64_t last_out;   /* ms of the last DATA */
     struct turn_task send;
     struct slab *reading; /* where the bytes that nghttp2 looks at lie */
     struct h2_guard guard;
@@ -74,6 +77,7 @@ struct h2_stream {
     uint64_t discarded; /* of a body whose answer is complete */
     size_t window;      /* of the stream */
     uint64_t last_in, last_out; /* ms of the last progress */
+    struct pace pace_in;        /* of the client, while it is asked for more and has window */
 
     /* the answer */
     unsigned urgency;  /* RFC 9218: 0 first */
@@ -82,6 +86,7 @@ struct h2_stream {
     bool shut;     /* it could go on, but the client gives no window */
     bool out_end;
     const struct fields *out_trailers;
+    struct pace pace_out; /* of the client, while only its window of the stream is missing */
 };
 
 extern const struct codec h2_codec;
@@ -102,6 +107,16 @@ void h2_give_window(struct h2_stream *s, size_t n); /* n bytes of it were taken 
 void h2_return_window(struct h2 *h);                /* the connection's, as far as there is room */
 
 void h2_account(struct h2 *h); /* the budget learns what nghttp2 has taken and given back */
+
+/* ---- h2_time.c ---- */
+/* Each after what may have changed whose turn it is: to send body; to give window, of which
+ * `used` bytes are spent that nghttp2 has not subtracted yet. */
+void h2_turn_in(struct h2_stream *s);
+void h2_turn_out(struct h2_stream *s, size_t used);
+void h2_turns(struct h2 *h); /* … of all streams */
+void h2_turn_connection(struct h2 *h);
+uint64_t h2_time_left(struct client *c, const char **why);
+void h2_timeout(struct client *c, const char *why);
 
 /* ---- h2_answer.c, the sending half, and h2.c for each other ---- */
 void h2_parted_over(struct h2_stream *s); /* the request of a parted one is over */

@@ -31,6 +31,7 @@ static void h2_send(struct h2 *h)
             break;
         io_write(&c->io, p, (size_t)n);
     }
+    h2_turn_connection(h);
     h2_account(h);
     if (h->broken ||
         (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session))) {
@@ -129,6 +130,7 @@ static size_t codec_room(struct req *r, bool at_once)
         s->last_out = loop_now_ms(); /* the wait for the client begins now */
     list_remove(&s->proceed);
     list_append(s->shut ? &h->shut : &h->proceed, &s->proceed);
+    h2_turn_out(s, 0);
     return 0;
 }
 
@@ -139,6 +141,7 @@ void h2_out_drop(struct h2_stream *s)
     sliceq_fini(&s->out);
     s->shut = false;
     list_remove(&s->proceed);
+    pace_turn(&s->pace_out, false, loop_now_ms());
 }
 
 /* ---- DATA frames ---- */
@@ -184,9 +187,9 @@ int h2_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *
     struct h2 *h = user;
     struct h2_stream *s = source->ptr;
     struct io *io = &h->client->io;
-    (void)session, (void)frame;
+    (void)session;
     io_write(io, head, 9);
-    s->last_out = loop_now_ms();
+    h->last_out = s->last_out = loop_now_ms();
     h2_guard_give(&h->guard, H2_COST_window, WINDOWS_A_FRAME);
     while (length) {
         struct slice piece = sliceq_first(&s->out);
@@ -197,6 +200,9 @@ int h2_data_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *
             h->out_bytes -= piece.n;
         length -= piece.n;
     }
+    pace_moved(&h->pace, frame->hd.length);
+    pace_moved(&s->pace_out, frame->hd.length);
+    h2_turn_out(s, frame->hd.length);
     if (!s->out.bytes && !s->out_end && !list_linked(&s->proceed))
         list_append(&h->proceed, &s->proceed);
     return 0;
@@ -290,6 +296,7 @@ static void codec_data(struct req *r, const struct slice *v, unsigned n, bool en
     for (unsigned i = 0; i < n; i++)
         sliceq_push(&s->out, v[i]);
     out_count(s, before);
+    h2_turn_out(s, 0);
     s->out_end = end;
     nghttp2_session_resume_data(s->h2->session, s->id);
     h2_want_send(s->h2);

@@ -88,6 +88,7 @@ void h2_body_pump(struct h2_stream *s)
     if (s->held > s->in.bytes && (s->req->body_wanted || req_over(s->req)))
         h2_give_window(s, s->held - s->in.bytes);
     body_end(s);
+    h2_turn_in(s);
 }
 
 /*
@@ -98,6 +99,7 @@ void h2_discard(struct h2_stream *s, uint64_t n)
 {
     uint64_t before = s->discarded;
     s->discarded += n;
+    h2_turn_in(s);
     if (before <= H2_DISCARD_MAX && s->discarded > H2_DISCARD_MAX)
         nghttp2_submit_rst_stream(s->h2->session, NGHTTP2_FLAG_NONE, s->id, NGHTTP2_NO_ERROR);
 }
@@ -111,10 +113,13 @@ int h2_on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_
     came(h, n);
     if (!s || req_over(s->req)) { /* nobody wants it, but the windows go on */
         nghttp2_session_consume_stream(session, id, n);
-        if (s)
+        if (s) {
+            pace_moved(&s->pace_in, n);
             h2_discard(s, n);
+        }
         return 0;
     }
+    pace_moved(&s->pace_in, n);
     s->held += n;
     h->stalled += n;
     s->last_in = loop_now_ms();
@@ -141,4 +146,6 @@ void h2_want_body(struct req *r, bool on)
 {
     if (on)
         h2_body_pump(r->stream);
+    else
+        h2_turn_in(r->stream);
 }

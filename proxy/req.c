@@ -124,6 +124,12 @@ const char *req_kind_text(enum req_kind k)
     return names[k];
 }
 
+const struct conf_timeouts *req_timeouts(const struct req *r)
+{
+    const struct snapshot *s = r->snap ? r->snap : snapshot_current();
+    return r->route ? &r->route->timeouts : &s->conf->timeouts;
+}
+
 /* ---- the steps of req_begin ---- */
 
 static bool step_target(struct req *r)

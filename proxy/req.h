@@ -184,6 +184,8 @@ void req_want_body(struct req *r, bool on); /* sends 100 (Continue) when it is d
 struct str req_id_text(const struct req *r,
                        char buf[static 17]); /* 16 hex digits, unguessable order */
 const char *req_kind_text(enum req_kind k);  /* "http", "grpc", "grpc-web", … */
+/* Those of its route; of the whole configuration before there is one, and for a tunnel. */
+const struct conf_timeouts *req_timeouts(const struct req *r);
 /* It may be silent for hours: gaps are no failure; a dead peer is found by other means. */
 static inline bool req_may_be_silent(const struct req *r)
 {
