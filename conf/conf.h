@@ -86,6 +86,7 @@ struct conf_backend {
     uint16_t port;
     struct str authority; /* as written: what `host_header: backend` sends */
     bool tls;             /* https:// */
+    bool raw;             /* tcp:// */
 };
 
 /* How a service's TLS backends are spoken to; bytes as read at load, all checked. */
@@ -140,6 +141,7 @@ struct conf_service {
     /* url: */
     struct conf_backend *backends;
     unsigned n_backends;
+    bool raw;                     /* they are tcp://: not HTTP, for streams and TLS passed on */
     struct conf_backend_tls *tls; /* NULL: the backends are plain */
 
     enum conf_host_header host_header;

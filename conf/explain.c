@@ -138,8 +138,8 @@ static const struct entry entries[] = {
      "host: https://www.example.org/",
      "host: www.example.org"},
     {"E036", "a wrong URL of a backend",
-     "A backend is http://IP:PORT, http://localhost:PORT or unix:/path, without path, user "
-     "name and password.",
+     "A backend is http://HOST:PORT, https://HOST:PORT, unix:/path, or tcp://HOST:PORT where it "
+     "does not speak HTTP; without path, user name and password.",
      "url: 127.0.0.1:9001",
      "url: http://127.0.0.1:9001"},
     {"E037", "a wrong path or target",

@@ -196,7 +196,7 @@ void load_url(struct load *l, const struct scope *sc, const struct node *map,
     struct str *urls;
     const struct node **items, *url = node_get(map, "url");
     struct value_error e;
-    unsigned n = get_list(l, sc, map, G_SERVICE, "url", &urls, &items), n_tls = 0;
+    unsigned n = get_list(l, sc, map, G_SERVICE, "url", &urls, &items), n_tls = 0, n_raw = 0;
     if (url->kind == NODE_LIST && url->n == 0)
         diags_add(l->d, "E036", url->at, "`url` names no backend");
     s->backends = arena_zarray(l->a, struct conf_backend, n + 1);
@@ -209,7 +209,14 @@ void load_url(struct load *l, const struct scope *sc, const struct node *map,
                 diags_add(l->d, "E066", items[i]->at, "the backend " STR_FMT " is listed twice",
                           STR_ARG(b->addr.text));
         n_tls += b->tls;
+        n_raw += b->raw;
         s->n_backends++;
+    }
+    s->raw = n_raw > 0;
+    if (n_raw && n_raw < s->n_backends) {
+        unsigned id = diags_add(l->d, "E068", url->at,
+                                "some of the service's backends are tcp://, some are not");
+        diags_hint(l->d, id, "all of them, or none; make two services");
     }
     if (n_tls && n_tls < s->n_backends) {
         unsigned id = diags_add(l->d, "E068", url->at,

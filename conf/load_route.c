@@ -94,6 +94,18 @@ static void unknown_service(struct load *l, const struct node *n, struct str nam
                    STR_ARG(name));
 }
 
+/* Whatever route leads there; unless all that it does is to pass TLS on. */
+static bool speaks_http(struct load *l, const struct node *n, const struct conf_service *s,
+                        const struct conf_site *site)
+{
+    if (!s->raw || site->tls.issuer == CONF_ISSUER_PASSTHROUGH)
+        return true;
+    unsigned id = diags_add(l->d, "E068", n->at, "the service " STR_FMT " is tcp://, not HTTP",
+                            STR_ARG(s->name));
+    diags_hint(l->d, id, "write http:// if it speaks HTTP; raw TCP belongs to `streams`");
+    return false;
+}
+
 struct conf_service *find_service(struct load *l, const struct node *n, struct str name,
                                   const struct conf_site *site)
 {
@@ -102,7 +114,7 @@ struct conf_service *find_service(struct load *l, const struct node *n, struct s
                                                               STR_ARG(site->name), STR_ARG(name));
     for (unsigned i = 0; i < l->c->n_services; i++)
         if (str_eq(l->c->services[i].name, full))
-            return &l->c->services[i];
+            return speaks_http(l, n, &l->c->services[i], site) ? &l->c->services[i] : NULL;
     unknown_service(l, n, name, site);
     return NULL;
 }

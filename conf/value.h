@@ -30,7 +30,7 @@ bool value_addr(struct arena *a, struct str t, struct conf_addr *out, struct val
 /* The same, unix:/path, and fd:NAME (family AF_UNSPEC, no length: only its text says what it is).
  */
 bool value_listen(struct arena *a, struct str t, struct conf_addr *out, struct value_error *e);
-/* http://HOST:PORT, https://HOST:PORT, unix:/path. */
+/* http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT, unix:/path. */
 bool value_url(struct arena *a, struct str t, struct conf_backend *out, struct value_error *e);
 /* "example.org", "example.org:8080", "[::1]:80": what may stand in a Host field. */
 bool value_authority(struct arena *a, struct str t, struct value_error *e);

@@ -169,7 +169,7 @@ bool value_listen(struct arena *a, struct str t, struct conf_addr *out, struct v
 static bool no_url(struct str t, struct value_error *e)
 {
     if (str_starts(t, STR("h2c://")))
-        return wrong(e, "E004", "http://, https:// and unix: are served",
+        return wrong(e, "E004", "http://, https://, tcp:// and unix: are served",
                      "`h2c://` backends are not available in this version");
     return wrong(e, "E036", "http://127.0.0.1:9001 or unix:/run/x.sock",
                  "`%.*s` is no URL of a backend", SHOWN(t));
@@ -267,19 +267,20 @@ bool value_url(struct arena *a, struct str t, struct conf_backend *out, struct v
     if (str_chr(t, '@') < t.n)
         return wrong(e, "E036", NULL, "the URL of a backend takes no user name and password");
     out->tls = str_starts(t, STR("https://"));
-    if (!out->tls && !str_starts(t, STR("http://")))
+    out->raw = str_starts(t, STR("tcp://"));
+    if (!out->tls && !out->raw && !str_starts(t, STR("http://")))
         return no_url(t, e);
     out->port = out->tls ? 443 : 80;
-    struct str authority = str_sub(t, out->tls ? 8 : 7, t.n);
+    struct str authority = str_sub(t, str_chr(t, '/') + 2, t.n);
     if (authority.n && authority.p[authority.n - 1] == '/')
         authority.n--;
     if (strcspn(arena_strz(a, authority), "/?#") < authority.n)
         return wrong(e, "E036", "paths go into routes; see strip_prefix",
                      "`%.*s`: the URL of a backend has no path", SHOWN(t));
     if (!split_authority(authority, &host, &port) || !host.n ||
-        (port.n && !port_of(port, &out->port)))
-        return wrong(e, "E036", "http://127.0.0.1:9001", "`%.*s`: `%.*s` is no address with a port",
-                     SHOWN(t), SHOWN(authority));
+        (port.n ? !port_of(port, &out->port) : out->raw))
+        return wrong(e, "E036", out->raw ? "tcp://127.0.0.1:4222" : "http://127.0.0.1:9001",
+                     "`%.*s`: `%.*s` is no address with a port", SHOWN(t), SHOWN(authority));
     out->authority = arena_str(a, authority);
     if (value_ip(host, out->port, &out->addr)) {
         set_text(a, &out->addr);

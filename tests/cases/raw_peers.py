@@ -45,7 +45,7 @@ class RawBackend:
             os.chmod(unix, 0o777)
         self.listener.listen(256)
         self.port = None if unix else self.listener.getsockname()[1]
-        self.url = f"unix:{unix}" if unix else f"http://127.0.0.1:{self.port}"
+        self.url = f"unix:{unix}" if unix else f"tcp://127.0.0.1:{self.port}"
         self.behave, self.tls = behave, tls
         self.lock = threading.Lock()
         self.accepted, self.ended, self.errors, self.open = 0, 0, [], set()

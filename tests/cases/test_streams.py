@@ -147,15 +147,28 @@ def test_tls_client_ends_first(t):
     assert line["bytes_out"] == 66 and "error" not in line, line
 
 
-@table(BOTH, lambda t: Gate(t, lambda sock: (sock.sendall(b"bye"), sock.shutdown(socket.SHUT_WR), read_all(sock))))
+heard = []
+
+
+def say_bye(sock):
+    sock.sendall(b"bye")
+    sock.shutdown(socket.SHUT_WR)
+    heard.append(read_all(sock))
+
+
+@table(BOTH, lambda t: Gate(t, say_bye))
 def test_backend_ends_first(_, g, row):
-    """The backend's end reaches the client as one in order, while the client may go on."""
+    """The backend's end reaches the client as one in order, and what the client still says reaches the backend."""
     ended = g.backend.ended
+    del heard[:]
     with g.conn(row.tls) as c:
         assert c.read() == b"bye"
         assert c.at_end() and c.clean_end
         assert g.backend.ended == ended
+        for _ in range(20):
+            c.send(PATTERN)
     wait_for("the backend sees the end", lambda: g.backend.ended == ended + 1)
+    assert len(heard[0]) == 20 * len(PATTERN) and heard[0].endswith(PATTERN)
 
 
 def hang_up_hard(sock):
@@ -302,7 +315,7 @@ def test_goes_elsewhere(t):
     """An address where nobody listens costs a try, not a connection."""
     b = RawBackend(t, greet)
     dead = t.port()
-    g = Gate(t, url=f'["http://127.0.0.1:{dead}", "{b.url}"]', backend=b)
+    g = Gate(t, url=f'["tcp://127.0.0.1:{dead}", "{b.url}"]', backend=b)
     for _ in range(4):
         with g.conn(False) as c:
             assert c.line() == b"220 ready"
