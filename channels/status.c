@@ -75,6 +75,8 @@ static json_t *instance_json(const struct instance *i)
     set(o, "restarts", json_integer((json_int_t)i->restarts));
     set(o, "last_exit", text(i->last_exit));
     set(o, "last_error", text(i->last_error));
+    if (i->state == INST_STARTING && i->probe_err)
+        set(o, "not_ready", text(i->probe_err));
     if (i->memory)
         set(o, "memory_max", json_integer((json_int_t)i->memory));
     if (i->unlimited)

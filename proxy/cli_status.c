@@ -278,6 +278,8 @@ static void troubles(FILE *f, const json_t *in)
     }
     if (restarts)
         fprintf(f, "  %lld %s", restarts, restarts == 1 ? "restart" : "restarts");
+    if (*text_of(in, "not_ready"))
+        fprintf(f, "  not ready yet: %s", text_of(in, "not_ready"));
     if (*error || *ended) {
         fputs(restarts ? ", last: " : "  ", f);
         paint(f, fine ? DIM : RED, *error ? error : ended);

@@ -48,7 +48,9 @@ def test_life(t, _, row):
     gate = t.headgate(site(run(SERVER, "serve", "$listen", file),
                            f", listen: {listen}, health: {{ interval: 50ms, timeout: 30s, failures: 2 }}, wait_ready: 100ms"), workers=1, name=row.name)
     gate.wait_log("asked for <>: NOT_SERVING, deadline True")
-    assert instance(gate)["state"] == "starting"
+    wait_state(gate, "starting")
+    wait_for("why it is not ready", lambda: instance(gate).get("not_ready") == "it says NOT_SERVING")
+    assert "not ready yet: it says NOT_SERVING" in gate.cli("status").stdout
     assert call(t, gate)["code"] == "UNAVAILABLE"
     for _ in range(2):
         t.write("status", "=SERVING\n")
