@@ -200,11 +200,13 @@ run: deps ## the demo, in the foreground
 test: deps-test ## every test; the last line is "N passed, N failed"
 	$(Q)$(MAKE) all units fuzzers
 	-$(Q)mk/node
+	-$(Q)mk/go
 	$(Q)BUILD=$(BUILD) exec tests/run $(TESTS)
 
 asan: deps-test ## the same under AddressSanitizer and UBSan, in build/asan
 	$(Q)$(MAKE) BUILD=build/asan FLAVOUR=asan all units
 	-$(Q)mk/node
+	-$(Q)mk/go
 	$(Q)BUILD=build/asan exec tests/run $(TESTS)
 
 # Without npm's registry only the cases fail that need it, each with the reason.

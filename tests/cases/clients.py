@@ -3,6 +3,7 @@ What every stock client is asked, and what it must see: the rows of test_clients
 its words mean), so that each client runs the same ones.
 """
 import base64
+import glob
 import hashlib
 
 from chromium import Chromium
@@ -10,7 +11,7 @@ from headgate import *
 
 PAGE = "page.localhost"         # serves pages alone
 NOBODY_HOME = "none.localhost"  # its service has no instance
-SERVERS = {"grpc-js": "js.localhost", "grpcio": "py.localhost"}
+SERVERS = {"grpc-js": "js.localhost", "grpcio": "py.localhost", "grpc-go": "go.localhost"}
 BIG = 4_000_000
 SAID = "made to fail: ä%"
 
@@ -77,20 +78,15 @@ STREAMING = [
 ]
 
 
-def bundles():
-    """The folder of what tests/node became; made anew when it is out of date."""
-    r = subprocess.run([os.path.join(ROOT, "mk", "node")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200)
-    assert r.returncode == 0, r.stdout
-    return os.path.join(ROOT, "build", "node")
-
-
-def copy_bundles(t):
-    """To where every user can read them; returns the folder."""
-    built, files = bundles(), t.path("node")
+def peers(t, go=False):
+    """What tests/node (and tests/go) became, made anew when it is out of date, in a folder that every user can read."""
+    files = t.path("node")
     os.mkdir(files)
-    for name in os.listdir(built):
-        if name.endswith(".js"):
-            shutil.copy(os.path.join(built, name), files)
+    for kind in ["node", "go"] if go else ["node"]:
+        r = subprocess.run([os.path.join(ROOT, "mk", kind)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200)
+        assert r.returncode == 0, r.stdout
+        for path in glob.glob(os.path.join(ROOT, "build", kind, "*.js" if kind == "node" else "probe")):
+            shutil.copy(path, files)
     return files
 
 
@@ -99,9 +95,10 @@ class Gate:
 
     def __init__(self, t, servers=SERVERS):
         self.t = t
-        self.files = copy_bundles(t)
+        self.files = peers(t, "grpc-go" in servers)
         run = {"grpc-js": [shutil.which("node"), os.path.join(self.files, "node_server.js")],
-               "grpcio": [PYTHON, os.path.join(HERE, "probe_grpcio.py"), "serve"]}
+               "grpcio": [PYTHON, os.path.join(HERE, "probe_grpcio.py"), "serve"],
+               "grpc-go": [os.path.join(self.files, "probe"), "serve"]}
         config = "".join(
             f"  {name}:\n    host: {SERVERS[name]}\n    https: both\n    services:\n"
             f"      app: {{ run: {json.dumps(run[name] + ['$listen'])}, protocol: grpc, ready: {{ tcp: on }}, restart: {{ min: 10ms, max: 50ms }} }}\n"

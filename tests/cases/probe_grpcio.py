@@ -86,10 +86,15 @@ class Probe:
             self.live += by
 
     def waits(self, context):
+        """Counts a call until its end, of which only the callback is sure to hear: a generator whose call is over is not resumed."""
         gone = threading.Event()
         self.change(1)
-        if not context.add_callback(gone.set):
+
+        def end():
+            self.change(-1)
             gone.set()
+        if not context.add_callback(end):
+            end()
         return gone
 
     def Unary(self, note, context):
@@ -115,7 +120,6 @@ class Probe:
 
     def Wait(self, note, context):
         self.waits(context).wait()
-        self.change(-1)
         return {}
 
     def Live(self, note, context):
@@ -132,7 +136,6 @@ class Probe:
         gone = self.waits(context)
         yield {"text": "first", "n": 1}
         gone.wait()
-        self.change(-1)
 
     def Flood(self, note, context):
         while context.is_active():

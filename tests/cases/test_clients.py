@@ -23,6 +23,7 @@ def plain(*command):
 # Named as the packages are.
 globals()["test_grpc-js"] = plain("node", "@/node_grpc_js.js")
 test_grpcio = plain(PYTHON, os.path.join(os.path.dirname(__file__), "probe_grpcio.py"), "client")
+globals()["test_grpc-go"] = plain("@/probe", "client")
 
 
 # --- in a browser
@@ -96,7 +97,7 @@ class Sockets:
     """The server of `ws` and a real nats-server, both as services."""
 
     def __init__(self, t):
-        self.t, self.files = t, copy_bundles(t)
+        self.t, self.files = t, peers(t)
         nats = t.write("nats.sh", 'printf "listen: 127.0.0.1:-1\\nwebsocket { listen: \\"%s\\", no_tls: true }\\n" "$1" >nats.conf\nexec nats-server -c nats.conf\n')
         again = "restart: { min: 10ms, max: 50ms }"
         self.gate = t.headgate(f"""sites:
