@@ -104,26 +104,14 @@ static unsigned service_wanted(const struct service *svc)
     return svc->def && svc->def->n_argv ? MAX(svc->def->instances, 1u) : 1;
 }
 
-/* Its instances cannot run side by side: the old one goes first. */
 static bool service_exclusive(const struct service *svc)
 {
-    return svc->def && svc->def->n_argv && (svc->def->exclusive || svc->def->fixed.len);
-}
-
-/*
- * While the only one drains, new requests wait for its successor: it gets half of their patience,
- * so that the successor has time to start in the other half.
- */
-static uint64_t drain_exclusive(const struct service *svc)
-{
-    uint64_t half = MAX(svc->def->wait_ready / 2, 1u);
-    return svc->drain ? MIN(svc->drain, half) : half;
+    return svc->def && conf_service_alone(svc->def);
 }
 
 void service_retire(struct instance *i)
 {
-    bool alone = service_exclusive(i->svc) && !i->url;
-    i->drain = alone ? drain_exclusive(i->svc) : i->svc->drain;
+    i->drain = i->svc->def && !i->url ? conf_service_drain(i->svc->def) : i->svc->drain;
     instance_event(i, EV_RETIRE);
 }
 
@@ -160,7 +148,7 @@ static void hold_begin(struct service *svc, struct instance *old)
     if (svc->holding)
         return;
     hold_tell(svc, true);
-    deadline_set(&svc->hold_limit, drain_exclusive(svc), on_hold_limit);
+    deadline_set(&svc->hold_limit, conf_service_drain(svc->def), on_hold_limit);
 }
 
 /* Nothing of the old ones runs any more. What is not ready yet makes requests wait by itself. */

@@ -335,6 +335,14 @@ const struct conf_service *conf_service_find(const struct conf *c, struct str na
 const struct conf_stream *conf_stream_find(const struct conf *c, struct str address);
 bool conf_listens(const struct conf *c, enum conf_listen_kind kind);
 bool conf_ends_tls(const struct conf *c); /* anywhere: https, or a stream with TLS */
+/* Two instances of it cannot run side by side: the old one goes first. */
+bool conf_service_alone(const struct conf_service *s);
+/*
+ * How long a replaced instance of it may go on with its requests, ms; 0: for ever. Where its
+ * successor has to wait for it, so do new requests: then it gets half of their patience, so that
+ * the successor has time to start in the other half.
+ */
+uint64_t conf_service_drain(const struct conf_service *s);
 
 /* The issuer that `auto` means for a host (CONFIG.md: localhost, *.local, …, IP addresses). */
 enum conf_issuer conf_issuer_for(const struct conf_tls *tls, struct str host);

@@ -217,3 +217,16 @@ bool conf_ends_tls(const struct conf *c)
             return true;
     return false;
 }
+
+bool conf_service_alone(const struct conf_service *s)
+{
+    return s->n_argv && (s->exclusive || s->fixed.len);
+}
+
+uint64_t conf_service_drain(const struct conf_service *s)
+{
+    uint64_t half = MAX(s->wait_ready / 2, 1u);
+    if (!conf_service_alone(s))
+        return s->drain;
+    return s->drain ? MIN(s->drain, half) : half;
+}

@@ -253,9 +253,11 @@ const struct schema_key schema_keys[] = {
       "in which nothing but the client is waited for counts; streams of one HTTP/2 connection "
       "share it. Not for gRPC, WebSocket and event streams.")
     K(G_TIMEOUTS, "drain", T_DURATION, ONE, 0, "5m",
-      "How long requests under way may go on when something is replaced.")
+      "How long requests under way may go on when something is replaced. Streams (gRPC, "
+      "WebSocket, events) are ended in the first half of it, within 10 s, each at a moment of its "
+      "own.")
     K(G_TIMEOUTS, "shutdown", T_DURATION, ONE, 0, "30s",
-      "How long requests under way may go on when headgate stops.")
+      "How long requests under way may go on when headgate stops; streams as with drain.")
 
     K(G_SITE_TIMEOUTS, "body_gap", T_DURATION, ONE, 0, NULL,
       "Longest silence inside of a request body.")

@@ -11,11 +11,15 @@
 #include "base/log.h"
 #include "base/stats.h"
 #include "proxy/exchange.h"
+#include "proxy/snapshot.h"
 
 #define SUSPECT_MS 200
+#define SPREAD_MS  (10 * 1000) /* in which streams end, where there is so much time */
 
 static struct list services = {&services, &services};
 static struct backend_reports reports;
+static uint64_t
+    worker_ends; /* ms: when all streams of this worker have been asked to end; 0: never */
 
 void backend_setup(const struct backend_reports *r)
 {
@@ -172,7 +176,33 @@ void backend_request_over(struct backend_instance *i)
     tell_when_held(i->service);
 }
 
-/* ---- answers without an end ---- */
+/* ---- streams ---- */
+
+/* The rest of the time is for what ends by itself, and for ends that do not come at once. */
+static uint64_t spread(uint64_t limit)
+{
+    return limit ? MIN(limit / 2, (uint64_t)SPREAD_MS) : SPREAD_MS;
+}
+
+/* How long the supervisor lets an instance drain. */
+static uint64_t drain_limit(const struct backend_service *s)
+{
+    const struct conf *c = snapshot_current()->conf;
+    const struct conf_service *def = conf_service_find(c, s->name);
+    return def ? conf_service_drain(def) : c->timeouts.drain;
+}
+
+void backend_drain(uint64_t limit)
+{
+    worker_ends = loop_now_ms() + spread(limit);
+    LIST_EACH (&services, l) {
+        struct backend_service *s = container_of(l, struct backend_service, link);
+        LIST_EACH (&s->instances, k)
+            drain_ask(&container_of(k, struct backend_instance, link)->drains, spread(limit));
+    }
+}
+
+/* ---- connections of raw bytes ---- */
 
 void backend_stream_enter(struct backend_service *s, struct backend_stream *st,
                           void (*end)(struct backend_stream *))
@@ -403,6 +433,9 @@ static struct backend_instance *instance_new(uint64_t id, struct str service, st
     list_init(&i->idle);
     list_init(&i->shared);
     list_init(&i->tied);
+    list_init(&i->drains.members);
+    if (worker_ends)
+        drain_ask(&i->drains, worker_ends - MIN(worker_ends, loop_now_ms()));
     if (!addr_parse(i, i->text)) {
         log_error("instance with an address that cannot be read", "instance", "%s", i->id_text);
         free(i);
@@ -430,6 +463,8 @@ void backend_on_instance(const struct msg_instance *m, struct str tail)
         waiters_serve(i->service);
     else
         connections_leave(i);
+    if (i->state == INSTANCE_DRAINING)
+        drain_ask(&i->drains, spread(drain_limit(i->service)));
     tell_when_idle(i);
 }
 
@@ -458,5 +493,7 @@ void backend_on_hold(const struct msg_hold *m, struct str service)
     if (s->hold == HOLD_OFF)
         s->hold = HOLD_ON;
     streams_end(&s->streams);
+    LIST_EACH (&s->instances, l) /* at once: what waits meanwhile waits for them */
+        drain_ask(&container_of(l, struct backend_instance, link)->drains, 0);
     tell_when_held(s);
 }

@@ -9,6 +9,7 @@
 #include "base/io.h"
 #include "base/msg.h"
 #include "proxy/backend_tls.h"
+#include "proxy/drain.h"
 #include "proxy/eject.h"
 #include "proxy/rows.h"
 
@@ -23,16 +24,16 @@ struct backend_service {
     struct list waiters;   /* struct backend_waiter, oldest first */
     unsigned n_waiters;
     struct deadline retry; /* looks again at instances that were suspected */
-    struct list streams;   /* struct backend_stream: answers without an end of their own */
+    struct list streams;   /* struct backend_stream: what ends when the service is held */
     bool round;            /* balance: round */
     enum { HOLD_OFF, HOLD_ON, HOLD_TOLD } hold; /* told: that no request is left */
     struct service_row *row;                    /* what of it is counted */
 };
 
-/* An answer that goes on until somebody ends it: an event stream. Embed it, zeroed. */
+/* A connection of raw bytes, which nobody can end in order. Embed it, zeroed. */
 struct backend_stream {
     struct list link;
-    void (*end)(struct backend_stream *); /* in order: the client comes again */
+    void (*end)(struct backend_stream *);
 };
 
 /* Counted: by its service while the master has it, and by each connection. */
@@ -47,6 +48,7 @@ struct backend_instance {
     struct eject eject;
     struct backend_tls_peer tls; /* how it was spoken to last; also of its kept connections */
     unsigned busy;               /* requests on it now */
+    struct drain_group drains;   /* those of them that have no end of their own */
     struct list idle;            /* kept connections, last used first */
     unsigned n_idle;
     struct list shared;   /* connections that take many requests at a time (HTTP/2) */
@@ -122,6 +124,12 @@ void backend_stream_leave(struct backend_stream *st);
  */
 void backend_tie(struct backend_instance *i, struct backend_stream *st,
                  void (*end)(struct backend_stream *));
+/*
+ * This worker takes nothing new: the streams on all instances end, those that come too, in the
+ * first half of `limit` ms (0: there is none) and within 10 s. An instance that drains, and one
+ * whose service is held, ends its own by itself.
+ */
+void backend_drain(uint64_t limit);
 
 /* To the master. */
 struct backend_reports {

@@ -259,6 +259,15 @@ void client_drain_quiet(uint64_t idle_ms)
     }
 }
 
+void client_end_all(const char *why)
+{
+    LIST_EACH_SAFE (&clients, l) {
+        struct client *c = container_of(l, struct client, link);
+        if (c->state == CLIENT_OPEN)
+            c->protocol->end(c, why);
+    }
+}
+
 /* ---- facts for requests ---- */
 
 uint16_t req_local_port(const struct req *r)

@@ -31,6 +31,8 @@ struct protocol {
     bool (*idle)(const struct client *); /* between requests, nothing of the next one came */
     void (*drain)(struct client *,
                   uint64_t idle_ms); /* called again and again: end when no request suffers */
+    void (*end)(struct client *,
+                const char *why); /* requests under way fail, as well as they can */
     /* ms until the state's time is up: 0 = now, with *why; UINT64_MAX = nothing waits. */
     uint64_t (*time_left)(struct client *, const char **why);
     void (*timeout)(struct client *, const char *why); /* time_left was 0 */
@@ -80,6 +82,8 @@ void client_watch(struct client *c);
  * unless a request is just arriving. To be called again until front_count() is 0.
  */
 void client_drain_quiet(uint64_t idle_ms);
+/* What is under way fails now: each client is told as its protocol has it. */
+void client_end_all(const char *why);
 bool client_draining(void);
 
 #endif

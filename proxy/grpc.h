@@ -82,6 +82,11 @@ struct grpc_frames {
 
 /* NULL, or what is wrong: a constant. */
 const char *grpc_frames_feed(struct grpc_frames *f, const uint8_t *p, size_t n) MUST_USE;
+/* How many of n bytes follow up to the end of the message, or of its head; never past it. */
+static inline size_t grpc_frames_step(const struct grpc_frames *f, size_t n)
+{
+    return MIN(n, f->left ? (size_t)f->left : sizeof(f->head) - f->head_have);
+}
 extern const char grpc_err_too_large[]; /* a message is larger than max */
 extern const char grpc_err_flags[];     /* a flag that is not defined */
 /* Between two messages, where a body may end. */

@@ -8,6 +8,13 @@
 #include "proxy/exchange.h"
 #include "proxy/grpc_web.h"
 
+/* A unary call's end follows its only message at once; a stream's next one may take its time. */
+#define QUIET_MS 2000
+/* grpc-retry-pushback-ms: at least, and up to so much more, so that not all come at once. */
+#define AGAIN_MS        100
+#define AGAIN_SPREAD_MS 900
+
+const char grpc_err_drain[] = "the backend of this stream goes away: call again";
 static const char err_deadline[] = "the call's deadline is over";
 static const char err_timeout_field[] = "grpc-timeout is no timeout";
 static const char err_cut_request[] = "the request ends inside a message";
@@ -34,6 +41,18 @@ const char *grpc_call_shape(const struct grpc_call *c)
                    : (many_out ? "server_stream" : "unary");
 }
 
+bool grpc_call_is_stream(const struct grpc_call *c)
+{
+    const struct grpc_frames *in = &c->in, *out = &c->out;
+    if (in->messages > 1 || out->messages > 1)
+        return true;
+    if ((in->messages && !grpc_frames_between(in)) || (out->messages && !grpc_frames_between(out)))
+        return true; /* inside of the second one */
+    if (loop_now_ms() - c->moved < QUIET_MS)
+        return false;
+    return out->messages || (!c->req->body_ended && grpc_frames_between(in));
+}
+
 /* ---- the request ---- */
 
 static void on_deadline(struct deadline *d)
@@ -47,6 +66,7 @@ static void on_begin(struct filter_use *u)
     struct grpc_call *c = call_of(u);
     struct str timeout = field_named(&u->req->fields, STR("grpc-timeout"));
     uint64_t ms;
+    c->moved = loop_now_ms();
     if (!timeout.p)
         return;
     if (!grpc_timeout_parse(timeout, &ms))
@@ -66,6 +86,7 @@ static const char *follow(struct grpc_frames *f, const struct piece *p)
 static const char *on_request_body(struct filter_use *u, struct piece *p)
 {
     struct grpc_call *c = call_of(u);
+    c->moved = loop_now_ms();
     c->in.max = u->req->site->grpc.max_message;
     const char *err = follow(&c->in, p);
     return !err && p->end && !grpc_frames_between(&c->in) ? err_cut_request : err;
@@ -94,12 +115,24 @@ static void status_head(struct req *r, enum grpc_status status, struct str messa
     add_status(r, &r->answer.fields, status, message);
 }
 
-static const struct fields *status_trailers(struct req *r, enum grpc_status status,
-                                            const char *message)
+static struct fields *status_trailers(struct req *r, enum grpc_status status, const char *message)
 {
     struct fields *t = arena_znew(r->arena, struct fields);
     add_status(r, t, status, str_of(message));
     return t;
+}
+
+/* It was the instance or the connection to it, not the answer: another one would do. */
+static bool is_of_instance(const char *err)
+{
+    static const char *const known[] = {
+        grpc_err_drain,    exchange_err_refused, exchange_err_leaves,
+        exchange_err_ping, err_refused,          err_reset,
+        err_eof,           err_truncated};
+    for (size_t i = 0; i < ARRAY_LEN(known); i++)
+        if (known[i] == err)
+            return true;
+    return false;
 }
 
 /* What the gate's own failures are in gRPC's words: by what went wrong, else by its HTTP status. */
@@ -118,18 +151,12 @@ static enum grpc_status status_of(unsigned http_status, const char *err)
         {exchange_err_response_timeout, GRPC_DEADLINE_EXCEEDED},
         {exchange_err_cancelled, GRPC_CANCELLED},
         {exchange_err_calm, GRPC_RESOURCE_EXHAUSTED},
-        /* the connection, not the answer, was what failed */
-        {exchange_err_refused, GRPC_UNAVAILABLE},
-        {exchange_err_leaves, GRPC_UNAVAILABLE},
-        {exchange_err_ping, GRPC_UNAVAILABLE},
-        {err_refused, GRPC_UNAVAILABLE},
-        {err_reset, GRPC_UNAVAILABLE},
-        {err_eof, GRPC_UNAVAILABLE},
-        {err_truncated, GRPC_UNAVAILABLE},
     };
     for (size_t i = 0; i < ARRAY_LEN(known); i++)
         if (known[i].err == err)
             return known[i].status;
+    if (is_of_instance(err))
+        return GRPC_UNAVAILABLE;
     switch (http_status) {
     case 413:
     case 429:
@@ -143,14 +170,25 @@ static enum grpc_status status_of(unsigned http_status, const char *err)
     }
 }
 
-/* Retry-After in gRPC's words (A6): when a client may try again. */
-static void add_pushback(struct req *r, const struct fields *failed, struct fields *to)
+/*
+ * When a client may try again (A6): what Retry-After says, or, where all streams of an instance end
+ * together, each at a moment of its own.
+ */
+static void add_pushback(struct req *r, const char *err, const struct fields *failed,
+                         struct fields *to)
 {
-    const struct field *retry = fields_get(failed, FIELD_retry_after);
-    uint64_t s;
-    if (retry && str_u64(retry->value, &s) && s < 24 * 3600)
-        fields_add(r->arena, to, STR("grpc-retry-pushback-ms"),
-                   arena_fmt(r->arena, "%llu", (unsigned long long)s * 1000));
+    const struct field *retry = failed ? fields_get(failed, FIELD_retry_after) : NULL;
+    uint64_t ms = 0;
+    if (retry && str_u64(retry->value, &ms) && ms < 24 * 3600) {
+        ms *= 1000;
+    } else if (is_of_instance(err)) {
+        random_bytes(&ms, sizeof(ms));
+        ms = AGAIN_MS + ms % AGAIN_SPREAD_MS;
+    } else {
+        return;
+    }
+    fields_add(r->arena, to, STR("grpc-retry-pushback-ms"),
+               arena_fmt(r->arena, "%llu", (unsigned long long)ms));
 }
 
 static bool on_fail(struct filter_use *u, unsigned status, const char *err, struct piece *last)
@@ -164,14 +202,16 @@ static bool on_fail(struct filter_use *u, unsigned status, const char *err, stru
         return false;
     if (r->state < REQ_ANSWERING) {
         status_head(r, code, str_of(err));
-        add_pushback(r, &failed, &r->answer.fields);
+        add_pushback(r, err, &failed, &r->answer.fields);
         return true;
     }
     r->grpc->status = code;
     /* Inside a message trailers could not be told from the rest of it. */
     if (!grpc_frames_between(&r->grpc->out))
         return false;
-    last->trailers = status_trailers(r, code, err);
+    struct fields *trailers = status_trailers(r, code, err);
+    add_pushback(r, err, NULL, trailers);
+    last->trailers = trailers;
     return true;
 }
 
@@ -222,6 +262,7 @@ static const char *on_answer_body(struct filter_use *u, struct piece *p)
         return NULL;
     }
     const char *err = follow(&c->out, p);
+    c->moved = loop_now_ms();
     if (err || !p->end)
         return err;
     if (!grpc_frames_between(&c->out))

@@ -20,6 +20,7 @@ struct grpc_call {
     enum grpc_status status; /* GRPC_STATUS_NONE until it is known */
     bool foreign;            /* what answers is no gRPC server: its body is not passed on */
     struct deadline deadline;
+    uint64_t moved; /* ms: the last bytes of it, either way */
 };
 
 extern const struct filter grpc_call_filter;
@@ -31,6 +32,12 @@ extern const struct filter grpc_call_filter;
 bool step_grpc(struct req *r);
 /* The route of the service that the method's package goes to; NULL: the paths' routes decide. */
 const struct conf_route *grpc_route(const struct req *r);
+/*
+ * May it go on for ever? Told by the messages so far, and where those of one call look like another
+ * kind's by what did not follow them. A unary call never is, but a stream may not be one yet.
+ */
+bool grpc_call_is_stream(const struct grpc_call *c);
+extern const char grpc_err_drain[]; /* a stream ends because its instance does */
 /* "unary", "client_stream", "server_stream", "bidi_stream", as the messages so far tell. */
 const char *grpc_call_shape(const struct grpc_call *c);
 

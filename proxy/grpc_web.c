@@ -174,16 +174,10 @@ static void put_trailers(struct out *o, const struct fields *t)
     }
 }
 
-/* Bytes up to the end of the message, or of its head: never past a place where text is padded. */
-static size_t step_of(const struct grpc_frames *f, size_t n)
-{
-    return MIN(n, f->left ? (size_t)f->left : sizeof(f->head) - f->head_have);
-}
-
 static const char *encode(struct grpc_web *w, const uint8_t *p, size_t n, struct out *o)
 {
     while (n) {
-        size_t some = step_of(&w->frames, n);
+        size_t some = grpc_frames_step(&w->frames, n); /* text is padded where a message ends */
         const char *err = grpc_frames_feed(&w->frames, p, some);
         if (err)
             return err;

@@ -408,7 +408,9 @@ static void request_over(struct client *c)
     h->req = NULL;
     req_close(r);
     state_set(h, H1_IDLE);
-    if (!h->keep_alive || (client_draining() && !h->in.bytes))
+    /* Draining, too, does not close under a client that was told it may go on: its next answer
+     * tells it, or h1_drain when nothing comes. */
+    if (!h->keep_alive)
         finish_connection(c);
     else
         pump(c, NULL);
@@ -759,6 +761,12 @@ static void h1_drain(struct client *c, uint64_t idle_ms)
         client_linger(c);
 }
 
+static void h1_end(struct client *c, const char *why)
+{
+    if (c->h1.req && !req_over(c->h1.req))
+        req_fail(c->h1.req, 503, why);
+}
+
 const struct protocol h1_protocol = {
     .name = "HTTP/1.1",
     .open = h1_open,
@@ -768,6 +776,7 @@ const struct protocol h1_protocol = {
     .gone = h1_gone,
     .idle = h1_idle,
     .drain = h1_drain,
+    .end = h1_end,
     .time_left = h1_time_left,
     .timeout = h1_timeout,
     .room = h1_room,

@@ -643,6 +643,19 @@ static void h2_drain(struct client *c, uint64_t idle_ms)
     }
 }
 
+static void h2_end(struct client *c, const char *why)
+{
+    LIST_EACH_SAFE (&c->h2->streams, l) {
+        struct h2_stream *s = container_of(l, struct h2_stream, link);
+        if (!s->head_done)
+            nghttp2_submit_rst_stream(c->h2->session, NGHTTP2_FLAG_NONE, s->id,
+                                      NGHTTP2_REFUSED_STREAM);
+        else if (!req_over(s->req))
+            req_fail(s->req, 503, why);
+    }
+    h2_want_send(c->h2);
+}
+
 /* ---- the codec ---- */
 
 static void h2_room(struct client *c)
@@ -659,6 +672,7 @@ const struct protocol h2_protocol = {
     .gone = h2_gone,
     .idle = h2_idle,
     .drain = h2_drain,
+    .end = h2_end,
     .time_left = h2_time_left,
     .timeout = h2_timeout,
     .room = h2_room,

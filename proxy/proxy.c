@@ -5,9 +5,12 @@
  */
 #include "base/stats.h"
 #include "proxy/client.h"
+#include "proxy/drain.h"
+#include "proxy/events.h"
 #include "proxy/exchange.h"
 #include "proxy/field_rules.h"
 #include "proxy/forwarded.h"
+#include "proxy/grpc_call.h"
 #include "proxy/req.h"
 #include "proxy/tunnel.h"
 #include "proxy/websocket.h"
@@ -20,6 +23,9 @@
 
 #define HELD_MAX         (64 * 1024) /* of a body, to be sent again */
 #define REFUSALS_MAX     3
+/* How long a stream that is to end may take to come to the end of a message. */
+#define END_WAIT_MS 5000
+#define LOOK_MS     1000 /* how often a call is looked at that may be a stream */
 
 enum proxy_state {
     PROXY_WAITING,  /* for a ready instance */
@@ -40,10 +46,12 @@ struct proxy {
     unsigned refusals;   /* of backends that did not look at it */
     unsigned tries;      /* instances that were asked */
     uint64_t wait_until; /* ms */
-    struct backend_stream stream;
-    struct str key;    /* a WebSocket's Sec-WebSocket-Key, as the backend gets it */
-    bool ending;       /* an event stream that is to end when the send under way is out */
-    uint64_t asked_us; /* the exchange began */
+    struct drain drain;  /* a call, or an event stream */
+    bool ending;         /* it is a stream, and ends where its message does */
+    bool coded;          /* of an event stream: by a content coding, nobody sees where it may end */
+    struct events events; /* of an event stream */
+    struct str key;       /* a WebSocket's Sec-WebSocket-Key, as the backend gets it */
+    uint64_t asked_us;    /* the exchange began */
 };
 
 static const struct exchange_ops ops;
@@ -52,7 +60,7 @@ static void proxy_over(struct proxy *p)
 {
     p->state = PROXY_OVER;
     backend_wait_cancel(&p->waiter);
-    backend_stream_leave(&p->stream);
+    drain_leave(&p->drain);
     exchange_abort(&p->x);
     sliceq_fini(&p->held);
 }
@@ -190,6 +198,8 @@ static bool choose_tls(const struct proxy *p, const struct backend_instance *i,
     return *tls != NULL;
 }
 
+static void on_drain(struct drain *d);
+
 static void start_exchange(struct proxy *p, struct backend_instance *i)
 {
     struct req *r = p->req;
@@ -216,6 +226,8 @@ static void start_exchange(struct proxy *p, struct backend_instance *i)
     p->state = PROXY_SENDING;
     p->asked_us = now_us();
     p->x = exchange_start(protocol_of(p), &start);
+    if (r->grpc)
+        drain_enter(&i->drains, &p->drain, on_drain);
     r->instance = arena_str(r->arena, i->text); /* the log's; the instance may be gone by then */
     write_head(p);
 }
@@ -301,30 +313,113 @@ static void on_sent(struct exchange *x)
 static void exchange_gone(struct proxy *p)
 {
     p->x = NULL;
-    backend_stream_leave(&p->stream);
+    drain_leave(&p->drain);
 }
 
-/* As if the backend had ended it: the client opens it again, and gets to the next instance. */
-static void stream_end(struct proxy *p)
+/* ---- streams that are to end ---- */
+
+/* Here, where one message is over and the next has not begun? */
+static bool may_end(const struct proxy *p)
+{
+    const struct req *r = p->req;
+    if (r->grpc)
+        return r->state < REQ_ANSWERING || grpc_frames_between(&r->grpc->out);
+    return !r->send_pending && (p->coded || events_between(&p->events));
+}
+
+/*
+ * A call ends with a status that says where to go on. An event stream ends as if the backend had
+ * ended it: the client opens it again. Both get to the next instance then.
+ */
+static void end_with(struct proxy *p, const struct slice *v, unsigned n)
 {
     struct req *r = p->req;
-    backend_stream_leave(&p->stream);
-    exchange_abort(&p->x);
-    if (r->answer.length == REQ_LENGTH_UNKNOWN)
-        req_send(r, NULL, 0, true);
-    else
-        req_fail(r, 502, "the service was handed over");
+    struct exchange *x = p->x;
+    if (r->grpc) {
+        if (n)
+            req_send(r, v, n, false);
+        req_fail(r, 503, grpc_err_drain);
+        return;
+    }
+    exchange_gone(p);
+    req_send(r, v, n, true);
+    exchange_abort(&x);
 }
 
-static void on_stream_end(struct backend_stream *st)
+static void end_now(struct proxy *p)
 {
-    struct proxy *p = container_of(st, struct proxy, stream);
-    if (!p->x)
+    end_with(p, NULL, 0);
+}
+
+static void on_drain(struct drain *d)
+{
+    struct proxy *p = container_of(d, struct proxy, drain);
+    struct req *r = p->req;
+    bool waited = p->ending;
+    if (r->grpc && !grpc_call_is_stream(r->grpc)) {
+        drain_later(d, LOOK_MS);
         return;
-    if (p->req->send_pending)
-        p->ending = true;
+    }
+    p->ending = true;
+    if (may_end(p) || (waited && !r->send_pending))
+        end_now(p);
     else
-        stream_end(p);
+        drain_later(d, END_WAIT_MS);
+}
+
+/* One with a length has an end of its own. */
+static void events_begin(struct proxy *p, const struct exchange_head *h)
+{
+    p->coded = fields_get(&h->fields, FIELD_content_encoding) != NULL;
+    if (h->length == EXCHANGE_LENGTH_UNKNOWN && !p->drain.group)
+        drain_enter(&p->x->instance->drains, &p->drain, on_drain);
+}
+
+/* How many bytes of b to the first place where the answer may end, or all; *there: it may. */
+static size_t step(struct proxy *p, struct grpc_frames *f, struct slice b, bool *there)
+{
+    if (!p->req->grpc) {
+        size_t n = events_step(&p->events, b.p, b.n);
+        *there = events_between(&p->events);
+        return n;
+    }
+    size_t done = 0;
+    *there = false;
+    while (done < b.n && !*there) {
+        size_t n = grpc_frames_step(f, b.n - done);
+        if (grpc_frames_feed(f, b.p + done, n)) /* the filter will say what is wrong */
+            return b.n;
+        done += n;
+        *there = grpc_frames_between(f);
+    }
+    return done;
+}
+
+/* Calls are followed by their filter; where one that is to end may do so is looked for here. */
+static bool follows(const struct proxy *p)
+{
+    return p->drain.group && !p->coded && (p->ending || !p->req->grpc);
+}
+
+/* Follows what is sent. True: the stream was to end, and did within this. */
+static bool stream_body(struct proxy *p, const struct slice *v, unsigned n)
+{
+    struct req *r = p->req;
+    struct grpc_frames f = r->grpc ? r->grpc->out : (struct grpc_frames){0};
+    for (unsigned i = 0; i < n; i++) {
+        for (size_t at = 0; at < v[i].n;) {
+            bool there;
+            at += step(p, &f, (struct slice){v[i].slab, v[i].p + at, v[i].n - at}, &there);
+            if (!p->ending || !there)
+                continue;
+            struct slice *cut = arena_zarray(r->arena, struct slice, i + 1u);
+            memcpy(cut, v, sizeof(*cut) * (i + 1u));
+            cut[i].n = at;
+            end_with(p, cut, i + 1);
+            return true;
+        }
+    }
+    return false;
 }
 
 static void count_answer(const struct proxy *p, const struct exchange *x)
@@ -376,7 +471,7 @@ static void on_head(struct exchange *x, struct exchange_head *h)
         if (r->kind == REQ_HTTP)
             r->kind = REQ_EVENTS;
         exchange_no_gap(x);
-        backend_stream_enter(x->instance->service, &p->stream, on_stream_end);
+        events_begin(p, h);
     }
     r->answer.status = h->status;
     r->answer.fields = h->fields;
@@ -401,11 +496,10 @@ static void on_answer_body(struct exchange *x, const struct slice *v, unsigned n
         exchange_gone(p);
     else
         exchange_pause(x, true);
-    if (r->state == REQ_BEGUN) {
+    if (r->state == REQ_BEGUN)
         req_answer(r, true);
-        return;
-    }
-    req_send(r, v, n, end);
+    else if (end || !follows(p) || !stream_body(p, v, n))
+        req_send(r, v, n, end);
 }
 
 static void on_answer_end(struct exchange *x, const struct fields *trailers)
@@ -422,8 +516,8 @@ static void on_answer_end(struct exchange *x, const struct fields *trailers)
 static void on_proceed(struct req *r)
 {
     struct proxy *p = r->handler_state;
-    if (p->x && p->ending) {
-        stream_end(p);
+    if (p->x && p->ending && may_end(p)) {
+        end_now(p);
         return;
     }
     size_t room = p->x ? req_room(r, false) : 0;

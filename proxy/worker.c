@@ -24,6 +24,7 @@
 #include "proxy/roles.h"
 #include "proxy/stream.h"
 
+#define LAST_WORDS_MS  500 /* for what clients are told when their time is over */
 #define ACCEPT_TURN    64  /* connections taken from one listener a turn */
 #define ACCEPT_WAIT_MS 100 /* when there are too many connections or no descriptors */
 
@@ -312,12 +313,18 @@ static void on_drain_check(struct deadline *d)
     deadline_set(d, 100, on_drain_check);
 }
 
-static void on_drain_over(struct deadline *d)
+static void on_last_words_over(struct deadline *d)
 {
     (void)d;
+    end(0);
+}
+
+static void on_drain_over(struct deadline *d)
+{
     log_warn("drain time is over", "connections_cut", "%u", front_count());
     streams_cut();
-    end(0);
+    client_end_all("headgate stops, and the time that requests had is over");
+    deadline_set(d, LAST_WORDS_MS, on_last_words_over);
 }
 
 static void on_drain(const struct msg_drain *m)
@@ -330,6 +337,7 @@ static void on_drain(const struct msg_drain *m)
         listener_drop(container_of(w.listeners.next, struct listener, link));
     deadline_cancel(&w.accept_again);
     w.drain_idle_ms = m->idle_ms;
+    backend_drain(m->timeout_ms);
     client_drain_quiet(m->idle_ms); /* at once: the very next answers say "connection: close" */
     deadline_set(&w.drain, 1, on_drain_check);
     if (m->timeout_ms)

@@ -6,7 +6,8 @@ Messages are plain bytes: what is tested is the way, not protobuf.
 Methods of test.Echo: Unary (echoes), Fail (the status that the message names, with details and trailing metadata), Count
 (a server stream of so many messages), Sum (a client stream: how many bytes came), Chat (bidirectional: echoes each),
 Wait (unary, answers when it is cancelled or after the seconds in the message), Meta (the metadata as JSON), Quiet (a server
-stream: one message, a second one when the file named in the message is there).
+stream: one message, a second one when the file named in the message is there), Until (unary, answers when that file is
+there), Tick (a server stream without an end: messages of the size in the message). What lasts says when it begins.
 """
 import json
 import os
@@ -48,11 +49,38 @@ def meta(request, context):
     return json.dumps([[k, v if isinstance(v, str) else "hex:" + v.hex()] for k, v in context.invocation_metadata()]).encode()
 
 
+def begun(name):
+    print("begun " + name, flush=True)
+
+
 def quiet(request, context):
     yield b"first"
+    begun("Quiet")
     while not os.path.exists(request.decode()) and context.is_active():
         time.sleep(0.02)
     yield b"second"
+
+
+def until(request, context):
+    begun("Until")
+    while not os.path.exists(request.decode()) and context.is_active():
+        time.sleep(0.02)
+    return b"done"
+
+
+def tick(request, context):
+    begun("Tick")
+    while context.is_active():
+        yield bytes(int(request))
+        time.sleep(0.01)
+
+
+def told(name, messages):
+    """Passes them on, and tells of the first one."""
+    for i, m in enumerate(messages):
+        if not i:
+            begun(name)
+        yield m
 
 
 class Handlers(grpc.GenericRpcHandler):
@@ -60,11 +88,13 @@ class Handlers(grpc.GenericRpcHandler):
         "Unary": grpc.unary_unary_rpc_method_handler(lambda r, c: r, as_is, as_is),
         "Fail": grpc.unary_unary_rpc_method_handler(fail, as_is, as_is),
         "Count": grpc.unary_stream_rpc_method_handler(count, as_is, as_is),
-        "Sum": grpc.stream_unary_rpc_method_handler(lambda it, c: b"%d" % sum(len(m) for m in it), as_is, as_is),
-        "Chat": grpc.stream_stream_rpc_method_handler(lambda it, c: (m for m in it), as_is, as_is),
+        "Sum": grpc.stream_unary_rpc_method_handler(lambda it, c: b"%d" % sum(len(m) for m in told("Sum", it)), as_is, as_is),
+        "Chat": grpc.stream_stream_rpc_method_handler(lambda it, c: told("Chat", it), as_is, as_is),
         "Wait": grpc.unary_unary_rpc_method_handler(wait, as_is, as_is),
         "Meta": grpc.unary_unary_rpc_method_handler(meta, as_is, as_is),
         "Quiet": grpc.unary_stream_rpc_method_handler(quiet, as_is, as_is),
+        "Until": grpc.unary_unary_rpc_method_handler(until, as_is, as_is),
+        "Tick": grpc.unary_stream_rpc_method_handler(tick, as_is, as_is),
     }
 
     def service(self, details):
@@ -94,26 +124,48 @@ def text(pairs):
     return [[k, v if isinstance(v, str) else "hex:" + v.hex()] for k, v in pairs or ()]
 
 
-def call(address, ca, kind, method, messages, timeout=None, metadata=(), cancel=None):
-    """One call; returns what came as a dict."""
-    kinds = {"uu": "unary_unary", "us": "unary_stream", "su": "stream_unary", "ss": "stream_stream"}
+def held(messages, path):
+    """All of them, and then silence until the file is there."""
+    yield from messages
+    while not os.path.exists(path):
+        time.sleep(0.02)
+
+
+def call(address, ca, kind, method, messages, timeout=None, metadata=(), cancel=None, hold=None, after=None):
+    """
+    One call; returns what came as a dict. cancel: after so many messages. hold: a client stream stays open until that
+    file is there. after: a unary call of that method follows on the same channel, whatever came; its status is told.
+    """
     with channel(address, ca) as ch:
-        stub = getattr(ch, kinds[kind])(method, request_serializer=as_is, response_deserializer=as_is)
-        request = iter(messages) if kind[0] == "s" else messages[0]
-        got = []
-        try:
-            if kind[1] == "u":
-                answer, c = stub.with_call(request, timeout=timeout, metadata=metadata)
-                got.append(answer)
-            else:
-                c = stub(request, timeout=timeout, metadata=metadata)
-                for m in c:
-                    got.append(m)
-                    if cancel == len(got):
-                        c.cancel()
-            return {"code": "OK", "got": got, "initial": text(c.initial_metadata()), "trailing": text(c.trailing_metadata())}
-        except grpc.RpcError as e:
-            return {"code": e.code().name, "details": e.details(), "got": got, "trailing": text(e.trailing_metadata())}
+        out = one_call(ch, kind, method, messages, timeout, metadata, cancel, hold)
+        if after:
+            try:
+                ch.unary_unary(after, request_serializer=as_is, response_deserializer=as_is)(b"after")
+                out["after"] = "OK"
+            except grpc.RpcError as e:
+                out["after"] = e.code().name
+        return out
+
+
+def one_call(ch, kind, method, messages, timeout, metadata, cancel, hold):
+    kinds = {"uu": "unary_unary", "us": "unary_stream", "su": "stream_unary", "ss": "stream_stream"}
+    stub = getattr(ch, kinds[kind])(method, request_serializer=as_is, response_deserializer=as_is)
+    messages = held(messages, hold) if hold else iter(messages)
+    request = messages if kind[0] == "s" else next(messages)
+    got = []
+    try:
+        if kind[1] == "u":
+            answer, c = stub.with_call(request, timeout=timeout, metadata=metadata)
+            got.append(answer)
+        else:
+            c = stub(request, timeout=timeout, metadata=metadata)
+            for m in c:
+                got.append(m)
+                if cancel == len(got):
+                    c.cancel()
+        return {"code": "OK", "got": got, "initial": text(c.initial_metadata()), "trailing": text(c.trailing_metadata())}
+    except grpc.RpcError as e:
+        return {"code": e.code().name, "details": e.details(), "got": got, "trailing": text(e.trailing_metadata())}
 
 
 def main():

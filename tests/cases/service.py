@@ -74,6 +74,27 @@ def answer(healthy):
             peer.backend.whole(peer, req)
             peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n")
             return peer.wait_gone()
+        if req.path == "/ticks":        # events without an end, in pieces that do not end where they do
+            peer.backend.whole(peer, req)
+            print("begun ticks", flush=True)
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            text = b"id: 7\ndata: %s\n\n: a comment\n\n" % (b"x" * 50)
+            for at in range(0, 1 << 30, 37):
+                piece = (text * 2)[at % len(text):][:37]
+                peer.send(b"%x\r\n" % len(piece) + piece + b"\r\n")
+                time.sleep(0.005)
+        if req.path == "/torn":         # stops inside of an event
+            peer.backend.whole(peer, req)
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                      b"f\r\ndata: 1\n\ndata: \r\n")
+            print("begun torn", flush=True)
+            return peer.wait_gone()
+        if req.path == "/until":        # answers when the file is there
+            peer.backend.whole(peer, req)
+            print("begun until", flush=True)
+            while not os.path.exists(sys.argv[3]):
+                time.sleep(0.02)
+            return peer.reply(200, [], b"done")
         return backends.by_path(peer, req)
     return behave
 
