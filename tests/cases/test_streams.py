@@ -833,3 +833,82 @@ def test_nats_with_openssl(t):
     r = t.run(["openssl", "s_client", "-quiet", "-connect", f"127.0.0.1:{port}", "-servername", "www.localhost", "-CAfile", gate.ca,
                "-verify_return_error"], input='CONNECT {"verbose":true}\r\nPING\r\nQUIT\r\n')
     assert re.match(r"INFO \{.*\} *\r?\n\+OK\r?\nPONG\r?\n", r.stdout), (r.stdout, r.stderr)
+
+
+# ---- everything at once
+
+def unruly(sock):
+    """Does one of many things, by the first byte that comes."""
+    what = sock.recv(1)
+    if what == b"r":
+        reset(sock)
+    elif what == b"s":
+        sock.sendall(PATTERN * 4)
+        reset(sock)
+    elif what == b"h":
+        sock.sendall(b"half")
+        sock.shutdown(socket.SHUT_WR)
+        read_all(sock)
+    elif what == b"p":
+        try:
+            while True:
+                sock.sendall(PATTERN)
+        except OSError:
+            pass
+    elif what == b"e":
+        echo(sock)
+
+
+def misbehave(g, rng, n):
+    """n connections, each of which ends in some way at some time."""
+    for _ in range(n):
+        tls = rng.random() < 0.5
+        try:
+            if tls and rng.random() < 0.2:      # ends inside of the handshake
+                c = Conn(("127.0.0.1", g.tls_port))
+                c.send(b"\x16\3\1\2\0\1\0\1\xfc\3\3"[:rng.randrange(12)])
+            else:
+                c = g.conn(tls)
+                c.send(rng.choice([b"r", b"s", b"h", b"p", b"e", b"x"]) + b"y" * rng.randrange(3000))
+            for _ in range(rng.randrange(4)):
+                c.sock.settimeout(rng.choice([0.001, 0.01]))
+                try:
+                    c.sock.recv(rng.choice([1, 5000, 200000]))
+                    c.sock.send(PATTERN[:rng.randrange(1, 65536)])
+                except OSError:
+                    pass
+            how = rng.randrange(4)
+            if how == 0 and not tls:
+                c.reset()
+            elif how == 1:
+                c.sock.shutdown(socket.SHUT_WR) if not tls else os.close(c.sock.detach())
+            c.close()
+        except OSError:
+            pass
+
+
+@case()
+def test_torture(t):
+    """Hundreds of connections that end in every way, while the configuration is reloaded: nothing is left, nobody died."""
+    import random
+    metrics = t.port()
+    g = Gate(t, unruly, workers=2, top={"metrics": f'"127.0.0.1:{metrics}"', "timeouts": "{ handshake: 1s, connect: 1s }"})
+    workers = g.gate.workers()
+    threads = [threading.Thread(target=misbehave, args=(g, random.Random(i), 60)) for i in range(6)]
+    for x in threads:
+        x.start()
+    n = 0
+    while any(x.is_alive() for x in threads):
+        n += 1
+        g.extra = f", idle: {n}h"
+        g.gate.reload_ok(g.config())
+    for x in threads:
+        x.join()
+
+    def left():
+        with Conn(("127.0.0.1", metrics)) as c:
+            s = Scrape(c.get("/metrics").body.decode())
+        return (s.get("headgate_protocol_connections", protocol="tcp"), s.get("headgate_service_requests_in_flight", channel="s", service="app"),
+                s.get("headgate_backend_connections"), s.get("headgate_held_bytes"))
+    wait_for("all of it to be over", lambda: left()[:3] == (0, 0, 0) and left()[3] < 100000)
+    assert g.gate.workers() == workers
