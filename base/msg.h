@@ -58,7 +58,9 @@
     X(EJECT, 33, struct msg_eject, 256, 0)   /* W→M: an instance fails, or is back; tail: why */                                              \
     X(RESOLVE, 34, struct msg_empty, 256, 0) /* M→A: look this name up again: tail */                                                         \
     X(RESOLVED, 35, struct msg_resolved, 4096,                                                                                                  \
-      0) /* A→M: tail: name NUL, then numbers with a NUL each, or why there are none */
+      0) /* A→M: tail: name NUL, then numbers with a NUL each, or why there are none */                                                       \
+    X(RATES, 36, struct msg_empty, 0, 1) /* M→W: fd: the segment of rate cells */                                                             \
+    X(TALLY, 37, struct msg_empty, 0, 1) /* M→W: fd: the segment of connections by address */
 
 enum msg_role { ROLE_MASTER = 1, ROLE_WORKER = 2, ROLE_AGENT = 3 };
 enum instance_state {

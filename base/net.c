@@ -38,6 +38,25 @@ struct net_ip net_ip_of(const struct sockaddr *sa)
     }
 }
 
+struct net_ip net_ip_of_bytes(const uint8_t *bytes, size_t n)
+{
+    ASSERT(n == 4 || n == 16);
+    return n == 4 ? ip4(bytes) : ip6(bytes);
+}
+
+void net_to_sockaddr(struct net_ip ip, uint16_t port, struct sockaddr_storage *out)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    memset(out, 0, sizeof(*out));
+    memcpy(&in.sin_addr, ip.b, sizeof(in.sin_addr));
+    memcpy(&in6.sin6_addr, ip.b, sizeof(in6.sin6_addr));
+    if (ip.family == NET_IP4)
+        memcpy(out, &in, sizeof(in));
+    else if (ip.family == NET_IP6)
+        memcpy(out, &in6, sizeof(in6));
+}
+
 /* As inet_pton takes it: a mapped one stays in its 16 bytes. */
 static unsigned parse(struct str text, uint8_t bytes[16])
 {
@@ -56,7 +75,7 @@ bool net_ip_parse(struct str text, struct net_ip *out)
     uint8_t bytes[16];
     unsigned n = parse(text, bytes);
     if (n)
-        *out = n == 4 ? ip4(bytes) : ip6(bytes);
+        *out = net_ip_of_bytes(bytes, n);
     return n != 0;
 }
 

@@ -30,6 +30,10 @@ struct net_ranges {
 #define NET_TEXT_MAX 46 /* with the NUL */
 
 struct net_ip net_ip_of(const struct sockaddr *sa);
+/* Four bytes or sixteen, in network order. */
+struct net_ip net_ip_of_bytes(const uint8_t *bytes, size_t n);
+/* Family AF_UNSPEC where it is no internet address. */
+void net_to_sockaddr(struct net_ip ip, uint16_t port, struct sockaddr_storage *out);
 /* "192.0.2.1", "2001:db8::1": no port, no brackets, no zone. False: it is no address. */
 bool net_ip_parse(struct str text, struct net_ip *out) MUST_USE;
 /* Canonical (RFC 5952), NUL-terminated, in buf; "unix", "unknown". */

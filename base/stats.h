@@ -15,6 +15,8 @@
 #define STATS_TABLE(X)                                                                           \
     X(connections_total, counter, "client connections accepted")                                 \
     X(connections, gauge, "client connections open now")                                         \
+    X(connections_refused, counter, "connections refused at once by reason")                     \
+    X(proxy_headers_bad, counter, "connections refused at once by reason")                       \
     X(connections_h1, gauge, "client connections open now by protocol")                          \
     X(connections_h2, gauge, "client connections open now by protocol")                          \
     X(connections_stream, gauge, "client connections open now by protocol")                      \
@@ -22,6 +24,7 @@
     X(handshakes_resumed, counter, "TLS handshakes by result")                                   \
     X(handshakes_failed, counter, "TLS handshakes by result")                                    \
     X(requests_total, counter, "requests begun")                                                 \
+    X(requests_limited, counter, "requests refused by rate_limit")                               \
     X(requests, gauge, "requests under way now")                                                 \
     X(answers_2xx, counter, "answers by class of status")                                        \
     X(answers_3xx, counter, "answers by class of status")                                        \

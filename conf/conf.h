@@ -12,6 +12,7 @@
 
 #include "base/arena.h"
 #include "base/net.h"
+#include "base/rate.h"
 #include "conf/diag.h"
 
 enum conf_listen_kind {
@@ -52,6 +53,11 @@ struct conf_limits { /* 0: unlimited */
 struct conf_timeouts { /* ms; 0: off */
     uint64_t handshake, header, idle, body_gap, write_gap, connect, response, drain, shutdown;
     uint64_t min_rate; /* bytes a second */
+};
+
+struct conf_rate {
+    struct str name; /* of what is limited: "beta", "beta/api/" */
+    struct rate rate;
 };
 
 struct conf_cert { /* one of tls.certificates: the bytes as read at load */
@@ -187,6 +193,7 @@ struct conf_route {
         target; /* redirect: where to; what follows the prefix is appended when both end in "/" */
     unsigned status;           /* redirect, respond */
     struct str body;           /* respond */
+    struct conf_rate rate;     /* its own, or the site's */
     struct conf_limits limits; /* the site's with the route's over them */
     struct conf_timeouts timeouts;
     struct conf_fields answer_fields, backend_fields; /* the same: headers, robots, HSTS */
@@ -219,6 +226,7 @@ struct conf_site { /* a channel or a site */
     unsigned n_routes;
     unsigned n_all_routes; /* with those of grpc, which no path finds: they follow */
     struct conf_grpc grpc;
+    struct conf_rate rate;
     struct conf_limits limits;
     struct conf_timeouts timeouts;
     struct conf_fields answer_fields, backend_fields;
@@ -265,7 +273,7 @@ struct conf {
     struct conf_listen *listens;
     unsigned n_listens;
     uint16_t public_http, public_https; /* ports written into redirects */
-    struct net_ranges trusted_proxies;
+    struct net_ranges trusted_proxies, proxy_protocol;
     struct conf_tls tls;
     struct {
         struct str level;

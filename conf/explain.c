@@ -283,6 +283,11 @@ static const struct entry entries[] = {
      "are one line without control characters (RFC 9110 5.5), and bounded.",
      "headers: { set: { Content-Length: \"0\" } }",
      "headers: { set: { X-Frame-Options: DENY } }"},
+    {"E072", "a rate_limit that cannot be kept",
+     "rate is how often one address may ask in the long run, burst how many of these it may ask at "
+     "once after a pause. What is used up comes back at the rate, within 30 days at most.",
+     "rate_limit: { burst: 10 }",
+     "rate_limit: { rate: 5/s, burst: 10 }"},
     {"W001", "`off` removes nothing",
      "NAME: off takes out what a channel inherits from channel_defaults. Nothing of this "
      "name is inherited.",

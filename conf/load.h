@@ -91,6 +91,9 @@ enum conf_send_proxy load_send_proxy(struct load *l, const struct scope *sc, con
                                      enum schema_group g);
 void load_passthrough(struct load *l, const struct member *m, struct conf_site *site);
 void check_passthrough_global(struct load *l);
+/* rate_limit of a site or, with its path, a route; over what is in *out already. */
+void load_rate(struct load *l, const struct scope *sc, const struct node *map, struct str site,
+               struct str route, struct conf_rate *out);
 /* load_tls.c: over what is in *out already. */
 void load_tls(struct load *l, const struct scope *sc, const struct node *map, struct conf_tls *out);
 /* Is there a certificate, a key, and do they belong together? Says so when not; looks at dates. */

@@ -294,6 +294,8 @@ uint64_t get_number(struct load *l, const struct scope *sc, const struct node *m
         return value_duration(t, &v, &e) ? v : 0;
     case T_BYTE_RATE:
         return value_byte_rate(t, &v, &e) ? v : 0;
+    case T_RATE:
+        return value_rate(t, &v, &e) ? v : 0;
     default:
         return value_count(t, NULL, &v, &e) ? v : 0;
     }

@@ -290,6 +290,36 @@ void load_timeouts(struct load *l, const struct scope *sc, const struct node *ma
     load_numbers(l, sc, map, g, keys, ARRAY_LEN(keys), (char *)out);
 }
 
+void load_rate(struct load *l, const struct scope *sc, const struct node *map, struct str site,
+               struct str route, struct conf_rate *out)
+{
+    const struct node *limit = node_get(map, "rate_limit");
+    if (!limit || limit->bad)
+        return;
+    *out = (struct conf_rate){0};
+    if (node_is_off(limit))
+        return;
+    if (!is_written(limit, "rate")) {
+        unsigned id = diags_add(l->d, "E072", limit->at, "`rate_limit` has no rate");
+        diags_hint(l->d, id, "write rate_limit: { rate: 50/s, burst: 100 }");
+        return;
+    }
+    struct rate r = {.interval_us = get_number(l, sc, limit, G_RATE, "rate"),
+                     .burst = get_number(l, sc, limit, G_RATE, "burst")};
+    if (!r.interval_us || !r.burst)
+        return;
+    if (r.burst > RATE_AHEAD_MAX / r.interval_us) {
+        unsigned id = diags_add(l->d, "E072", place_of_key(limit, "burst"),
+                                "a burst of %llu is not let through again within 30 days",
+                                (unsigned long long)r.burst);
+        diags_hint(l->d, id, "at this rate %llu at most",
+                   (unsigned long long)(RATE_AHEAD_MAX / r.interval_us));
+        return;
+    }
+    out->rate = r;
+    out->name = arena_fmt(l->a, STR_FMT STR_FMT, STR_ARG(site), STR_ARG(route));
+}
+
 void load_global(struct load *l)
 {
     bool root = source_fact(l->src, FACT_ROOT) != 0;
@@ -301,6 +331,7 @@ void load_global(struct load *l)
         workers = MIN(source_fact(l->src, FACT_CPUS), (uint64_t)256);
     l->c->workers = (unsigned)MAX(workers, (uint64_t)1);
     load_listen(l);
+    l->c->proxy_protocol = load_ranges(l, "proxy_protocol");
     l->c->trusted_proxies = load_ranges(l, "trusted_proxies");
     load_metrics(l);
     l->c->tls.min_version = 0x0303;

@@ -26,6 +26,7 @@ static void add_route(struct load *l, const struct scope *sc, const struct node 
     r->prefix = true;
     r->handler = CONF_PROXY;
     r->place = place_keep(l, n->at);
+    r->rate = site->rate;
     r->limits = site->limits;
     r->timeouts = site->timeouts;
     load_route_answer(l, sc, NULL, site, r);

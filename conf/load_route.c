@@ -219,6 +219,8 @@ static void load_route(struct load *l, const struct scope *sc, const struct memb
     check_fit(l, map, handler);
     r->limits = site->limits;
     load_limits(l, sc, node_get(map, "limits"), G_ROUTE_LIMITS, &r->limits);
+    r->rate = site->rate;
+    load_rate(l, sc, map, site->name, r->path, &r->rate);
     r->timeouts = site->timeouts;
     load_timeouts(l, sc, node_get(map, "timeouts"), G_ROUTE_TIMEOUTS, &r->timeouts);
     load_route_answer(l, sc, map, site, r);

@@ -101,6 +101,7 @@ static void load_site(struct load *l, const struct member *m, bool is_channel)
     load_tls(l, &sc, node_get(map, "tls"), &site->tls);
     site->limits = c->limits;
     load_limits(l, &sc, node_get(map, "limits"), G_SITE_LIMITS, &site->limits);
+    load_rate(l, &sc, map, site->name, STR(""), &site->rate);
     site->timeouts = c->timeouts;
     load_timeouts(l, &sc, node_get(map, "timeouts"), G_SITE_TIMEOUTS, &site->timeouts);
     load_site_answer(l, &sc, map, site);

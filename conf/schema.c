@@ -79,13 +79,15 @@ const struct schema_key schema_keys[] = {
       "Worker processes; auto: one a CPU.", .values = "1-256")
     K(G_ROOT, "listen", T_MAP, ONE, 0, NULL,
       "Where headgate accepts connections.", .map = G_LISTEN)
-    K(G_ROOT, "proxy_protocol", T_CIDR, LIST, S_OFF | S_LATER, "off",
-      "Networks that must send the PROXY protocol; anyone else is served as is.")
+    K(G_ROOT, "proxy_protocol", T_CIDR, LIST, S_OFF | S_NONE, "off",
+      "Load balancers, by network, that must name the client in a PROXY protocol header (version 1 or "
+      "2) in front of everything, TLS too, within timeouts.handshake; unix: who comes by a Unix "
+      "socket. Anyone else is served as is.")
     K(G_ROOT, "trusted_proxies", T_CIDR, LIST, S_NONE, "[]",
       "Proxies in front of headgate, by network; unix: who comes by a Unix socket. X-Forwarded-For "
       "from them tells the client (from the right, the first address that is none of them), "
       "X-Forwarded-Proto the scheme; -Host and -Port go on to backends. From anyone else these "
-      "fields are replaced.")
+      "fields are replaced. They are exempt from limits.per_ip.")
     K(G_ROOT, "acme", T_MAP, ONE, S_LATER, NULL,
       "Certificates from an ACME authority.", .map = G_ACME)
     K(G_ROOT, "tls", T_MAP, ONE, 0, NULL,
@@ -207,8 +209,10 @@ const struct schema_key schema_keys[] = {
 
     K(G_LIMITS, "connections", T_COUNT, ONE, 0, "20000",
       "Client connections at a time, shared out evenly among the workers.")
-    K(G_LIMITS, "per_ip", T_COUNT, ONE, S_LATER, "200",
-      "Client connections from one address.")
+    K(G_LIMITS, "per_ip", T_COUNT, ONE, 0, "200",
+      "Client connections at a time from one address (of IPv6: one /64), over all workers; more are "
+      "reset at once. Behind a proxy_protocol header the address that it names counts. "
+      "trusted_proxies and Unix sockets are exempt.")
     K(G_LIMITS, "header", T_SIZE, ONE, 0, "32KiB",
       "Request line and header fields together.", .values = "256-1048576")
     K(G_LIMITS, "uri", T_SIZE, ONE, 0, "16KiB",
@@ -220,21 +224,17 @@ const struct schema_key schema_keys[] = {
     K(G_LIMITS, "streams", T_COUNT, ONE, 0, "128",
       "HTTP/2 streams at a time on one connection.", .values = "1-10000")
 
-    K(G_SITE_LIMITS, "per_ip", T_COUNT, ONE, S_LATER, NULL,
-      "Client connections from one address.")
     K(G_SITE_LIMITS, "body", T_SIZE, ONE, 0, NULL,
       "Request body.")
     K(G_SITE_LIMITS, "streams", T_COUNT, ONE, 0, NULL,
       "HTTP/2 streams at a time on one connection that was opened for a name of this site.",
       .values = "1-10000")
 
-    K(G_ROUTE_LIMITS, "per_ip", T_COUNT, ONE, S_LATER, NULL,
-      "Client connections from one address.")
     K(G_ROUTE_LIMITS, "body", T_SIZE, ONE, 0, NULL,
       "Request body.")
 
     K(G_TIMEOUTS, "handshake", T_DURATION, ONE, 0, "10s",
-      "TLS handshake.")
+      "TLS handshake; and before it a PROXY protocol header.")
     K(G_TIMEOUTS, "header", T_DURATION, ONE, 0, "10s",
       "From a request's first byte to the end of its header.")
     K(G_TIMEOUTS, "idle", T_DURATION, ONE, 0, "75s",
@@ -316,8 +316,9 @@ const struct schema_key schema_keys[] = {
       "Login with a password.", .map = G_BASIC_AUTH)
     K(G_SITE, "headers", T_MAP, ONE, 0, NULL,
       "Header fields set and removed.", .map = G_HEADERS)
-    K(G_SITE, "rate_limit", T_MAP, ONE, S_OFF | S_LATER, "off",
-      "Requests from one address.", .map = G_RATE)
+    K(G_SITE, "rate_limit", T_MAP, ONE, S_OFF, "off",
+      "How often one address (of IPv6: one /64) may ask, over all workers; more is answered with 429 "
+      "and Retry-After, to gRPC with RESOURCE_EXHAUSTED.", .map = G_RATE)
     K(G_SITE, "compress", T_ENUM, LIST, S_OFF, "[br, zstd, gzip]",
       "Compression of answers, in order of preference.", .values = "br|zstd|gzip")
     K(G_SITE, "errors", T_PATH, NAMED, 0, "{}",
@@ -364,9 +365,9 @@ const struct schema_key schema_keys[] = {
       "Fields removed.")
 
     K(G_RATE, "rate", T_RATE, ONE, 0, NULL,
-      "Requests in a time, such as 50/s.")
+      "Requests in a time, in the long run: 50/s, 100/m, 1000/h.")
     K(G_RATE, "burst", T_COUNT, ONE, 0, "100",
-      "Requests let through at once.")
+      "Requests let through at once, after a pause.", .values = "1-1000000")
 
     K(G_GRPC, "service", T_STRING, ONE, S_NONE, "\"\"",
       "Service that gRPC goes to.")
@@ -511,8 +512,8 @@ const struct schema_key schema_keys[] = {
       "Over the site's.", .map = G_ROUTE_LIMITS)
     K(G_ROUTE, "timeouts", T_MAP, ONE, 0, NULL,
       "Over the site's.", .map = G_ROUTE_TIMEOUTS)
-    K(G_ROUTE, "rate_limit", T_MAP, ONE, S_OFF | S_LATER, NULL,
-      "Over the site's.", .map = G_RATE)
+    K(G_ROUTE, "rate_limit", T_MAP, ONE, S_OFF, NULL,
+      "In the place of the site's, counted apart from it.", .map = G_RATE)
     K(G_ROUTE, "basic_auth", T_MAP, ONE, S_OFF | S_LATER, NULL,
       "Over the site's.", .map = G_BASIC_AUTH)
     K(G_ROUTE, "robots", T_ENUM, ONE, S_OFF | S_AUTO, NULL,

@@ -119,6 +119,18 @@ static const struct {
     {G_NONE, "add_header", "write headers: { set: { Name: value } }"},
     {G_SITE, "header", "write headers: { set: { Name: value } }"},
     {G_NONE, "error_page", "write errors: { 404: FILE }"},
+    {G_SITE_LIMITS, "per_ip",
+     "connections are counted before their host is known: it goes into `limits` at the top level; "
+     "the requests of a site or route are limited by rate_limit"},
+    {G_ROUTE_LIMITS, "per_ip",
+     "connections are counted before their route is known: it goes into `limits` at the top level; "
+     "the requests of a route are limited by rate_limit"},
+    {G_NONE, "limit_conn", "write limits: { per_ip: N } at the top level"},
+    {G_NONE, "limit_req", "write rate_limit: { rate: 50/s, burst: 100 }"},
+    {G_NONE, "ratelimit", "write rate_limit: { rate: 50/s, burst: 100 }"},
+    {G_NONE, "set_real_ip_from", "write trusted_proxies: [NETWORK] at the top level"},
+    {G_NONE, "real_ip_header", "write trusted_proxies: [NETWORK] at the top level"},
+    {G_NONE, "accept-proxy", "write proxy_protocol: [NETWORK] at the top level"},
     {G_ROOT, "email", "write acme: { email: … }"},
     {G_ROOT, "http", "addresses go into listen: { http: …, https: … }"},
     {G_ROOT, "https", "addresses go into listen: { http: …, https: … }"},

@@ -170,11 +170,28 @@ bool value_byte_rate(struct str t, uint64_t *rate, struct value_error *e)
     return with_unit(t, units, ARRAY_LEN(units), "500B/s or 10KiB/s", rate, e);
 }
 
-bool value_rate(struct str t, struct value_error *e)
+bool value_rate(struct str t, uint64_t *interval_us, struct value_error *e)
 {
-    static const struct unit units[] = {{"/s", 1}, {"/m", 1}, {"/h", 1}};
-    uint64_t v;
-    return with_unit(t, units, ARRAY_LEN(units), "50/s or 100/m", &v, e);
+    static const struct unit units[] = {{"/s", 1}, {"/m", 60}, {"/h", 3600}};
+    static const char examples[] = "50/s, 100/m or 1000/h";
+    struct str unit;
+    uint64_t v, whole = 0;
+    if (!with_unit(t, units, ARRAY_LEN(units), examples, &v, e) || !number(t, &v, &unit, e))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(units); i++)
+        if (str_eq(unit, str_of(units[i].name)))
+            whole = units[i].factor * 1000000;
+    *interval_us = v ? whole / v : 0;
+    if (*interval_us)
+        return true;
+    if (v) {
+        wrong(e, "E031", "`%.*s` is too large", SHOWN(t));
+        hint(e, "1000000/s at most");
+    } else {
+        wrong(e, "E031", "`%.*s` would let nothing through", SHOWN(t));
+        hint(e, "such as %s; no limit is written `rate_limit: off`", examples);
+    }
+    return false;
 }
 
 bool value_mode(struct str t, mode_t *out, struct value_error *e)
@@ -289,9 +306,10 @@ static bool check_number(struct arena *a, const struct schema_key *k, struct str
 static bool check_rate(struct arena *a, const struct schema_key *k, struct str t,
                        struct value_error *e)
 {
+    uint64_t interval;
     (void)a;
     (void)k;
-    return value_rate(t, e);
+    return value_rate(t, &interval, e);
 }
 
 static bool check_word(struct arena *a, const struct schema_key *k, struct str t,

@@ -22,7 +22,8 @@ bool value_count(struct str t, const char *range, uint64_t *out, struct value_er
 bool value_size(struct str t, const char *range, uint64_t *bytes, struct value_error *e);
 bool value_duration(struct str t, uint64_t *ms, struct value_error *e);
 bool value_byte_rate(struct str t, uint64_t *bytes_a_second, struct value_error *e);
-bool value_rate(struct str t, struct value_error *e);
+/* "50/s": the time from one to the next. */
+bool value_rate(struct str t, uint64_t *interval_us, struct value_error *e);
 bool value_mode(struct str t, mode_t *out, struct value_error *e);
 bool value_uids(struct str t, uint32_t *first, uint32_t *last, struct value_error *e);
 /* ":443", "127.0.0.1:80", "[::1]:80"; strings in a. */

@@ -225,6 +225,7 @@ void client_enter_with(int fd, const struct front_pass *pass, const struct front
     c->pass = *pass;
     c->write_gap = snapshot_current()->conf->timeouts.write_gap;
     c->min_rate = snapshot_current()->conf->timeouts.min_rate;
+    c->local_port = pass->local_port;
     c->protocol = &h1_protocol;
     c->state_since = loop_now_ms();
     list_append(&clients, &c->link);

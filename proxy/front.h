@@ -1,9 +1,9 @@
 /*
- * front.h - what stands between accept and whoever speaks on a connection: who the client is,
- * whether it may come in, and the count of those that are in. The same for every kind of listener;
- * knows nothing of TLS and of the protocols behind it.
+ * front.h - what stands between accept and whoever speaks on a connection: who the client is
+ * (PROXY protocol), whether it may come in (limits.per_ip), and the count of those that are in. The
+ * same for every kind of listener; knows nothing of TLS and of the protocols behind it.
  *
- *   front_accepted → door->enter(fd, pass) → … → front_leave(pass)
+ *   front_accepted → [PROXY header] → [per_ip] → door->enter(fd, pass) → … → front_leave(pass)
  */
 #ifndef HG_FRONT_H
 #define HG_FRONT_H
@@ -14,24 +14,34 @@
 
 /* A connection that is in; moved, not copied, from hand to hand, and left exactly once. */
 struct front_pass {
-    struct net_ip ip;           /* whose connection it is */
+    struct net_ip ip; /* whose connection it is: the peer, or whom its PROXY header names */
     char ip_text[NET_TEXT_MAX]; /* the same: "192.0.2.1", "2001:db8::1", "unix" */
-    struct listener_row *row;   /* where it came in */
+    bool named;                 /* by such a header; else ask the socket for what follows: */
+    struct net_ip local_ip;     /* where the client connected to */
+    uint16_t port, local_port;  /* the client's, and that one's */
+    struct listener_row *row;   /* where it came in; NULL: left */
+    uint64_t *held;             /* by base/tally.h; NULL: not counted */
 };
 
 /* A listener's: where accepted connections go. Copied; the row outlives every connection. */
 struct front_door {
-    enum listener_kind kind;
-    struct str address; /* as the configuration has it; outlives every connection too */
+    enum listener_kind kind; /* LISTENER_METRICS: no client's, everybody may come in */
+    struct str address;      /* as the configuration has it; outlives every connection too */
     struct listener_row *row;
-    /* Owns the descriptor (non-blocking, nothing read from it) and the pass from now on. */
+    /* Owns the descriptor (non-blocking, nothing behind the header read) and the pass. */
     void (*enter)(int fd, const struct front_pass *pass, const struct front_door *door);
 };
 
-/* Takes over what accept4 gave; the connection enters, or is closed. */
+/* Takes over what accept4 gave; the connection enters, now or when its header came, or is closed.
+ */
 void front_accepted(int fd, const struct sockaddr *peer, const struct front_door *door);
 /* The connection is closed. Twice is fine. */
 void front_leave(struct front_pass *pass);
+/*
+ * From now on and again and again until front_count() is 0: connections from which nothing came
+ * for a while, though a PROXY header should, are closed.
+ */
+void front_drain_quiet(uint64_t idle_ms);
 /* How many of this worker's are accepted and not closed. */
 unsigned front_count(void);
 

@@ -16,7 +16,9 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "base/rate.h"
 #include "base/stats.h"
+#include "base/tally.h"
 #include "proxy/inherit.h"
 #include "proxy/notify.h"
 
@@ -310,7 +312,11 @@ static const char *prepare(struct arena *a)
     access_target_watch();
     certs_watch();
     master.stats_fd = stats_create();
+    master.rates_fd = rate_create();
+    master.tally_fd = tally_create();
     err = stats_attach(master.stats_fd, ROLE_STATS_MASTER);
+    if (!err)
+        err = tally_watch(master.tally_fd);
     return err ? err : metrics_start();
 }
 

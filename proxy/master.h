@@ -169,7 +169,7 @@ struct master {
     struct loaded *loaded; /* the current configuration */
     uint64_t last_generation;
     int64_t started_at;
-    int stats_fd, rows_fd;
+    int stats_fd, rows_fd, rates_fd, tally_fd;
     int lock_fds[2]; /* runtime, state */
     struct list listeners;
     struct slot slots[SLOTS_MAX];

@@ -71,6 +71,12 @@ static bool timeouts_eq(const struct conf_timeouts *a, const struct conf_timeout
     return memcmp(a, b, sizeof(*a)) == 0;
 }
 
+static bool rate_eq(const struct conf_rate *a, const struct conf_rate *b)
+{
+    return a->rate.interval_us == b->rate.interval_us && a->rate.burst == b->rate.burst &&
+           str_eq(a->name, b->name);
+}
+
 static bool route_eq(const struct conf *ca, const struct conf_route *a, const struct conf *cb,
                      const struct conf_route *b)
 {
@@ -78,7 +84,7 @@ static bool route_eq(const struct conf *ca, const struct conf_route *a, const st
            str_eq(service_of(a), service_of(b)) && a->strip_prefix == b->strip_prefix &&
            str_eq(root_of(ca, a), root_of(cb, b)) && str_eq(a->index, b->index) &&
            str_eq(a->target, b->target) && a->send_proxy == b->send_proxy &&
-           a->status == b->status && str_eq(a->body, b->body) &&
+           a->status == b->status && str_eq(a->body, b->body) && rate_eq(&a->rate, &b->rate) &&
            limits_eq(&a->limits, &b->limits) && timeouts_eq(&a->timeouts, &b->timeouts);
 }
 
@@ -99,8 +105,9 @@ static bool site_eq(const struct conf *ca, const struct conf_site *a, const stru
     return str_eq(a->host, b->host) &&
            strs_eq(a->aliases, a->n_aliases, b->aliases, b->n_aliases) &&
            strs_eq(a->redirect_from, a->n_redirect_from, b->redirect_from, b->n_redirect_from) &&
-           a->https == b->https && tls_eq(&a->tls, &b->tls) && limits_eq(&a->limits, &b->limits) &&
-           timeouts_eq(&a->timeouts, &b->timeouts) && routes_eq(ca, a, cb, b);
+           a->https == b->https && tls_eq(&a->tls, &b->tls) && rate_eq(&a->rate, &b->rate) &&
+           limits_eq(&a->limits, &b->limits) && timeouts_eq(&a->timeouts, &b->timeouts) &&
+           routes_eq(ca, a, cb, b);
 }
 
 static const struct conf_site *site_find(const struct conf *c, struct str name)
@@ -181,11 +188,32 @@ static void diff_streams(struct lines *l, const struct conf *old, const struct c
     }
 }
 
+static bool ranges_eq(struct net_ranges a, struct net_ranges b)
+{
+    if (a.n != b.n)
+        return false;
+    for (unsigned i = 0; i < a.n; i++)
+        if (a.v[i].bits != b.v[i].bits || !net_ip_eq(a.v[i].ip, b.v[i].ip))
+            return false;
+    return true;
+}
+
+static void diff_front(struct lines *l, const struct conf *old, const struct conf *now)
+{
+    if (!ranges_eq(old->proxy_protocol, now->proxy_protocol))
+        line(l, "networks of", STR("proxy_protocol"), "changed, for new connections");
+    if (!ranges_eq(old->trusted_proxies, now->trusted_proxies))
+        line(l, "networks of", STR("trusted_proxies"), "changed");
+    if (!limits_eq(&old->limits, &now->limits))
+        line(l, "limits", STR("defaults"), "changed");
+}
+
 static void diff_rest(struct lines *l, const struct conf *old, const struct conf *now)
 {
     if (old->workers != now->workers)
         line(l, "workers", arena_fmt(l->arena, "%u", old->workers),
              arena_fmt(l->arena, "now %u", now->workers).p);
+    diff_front(l, old, now);
     if (!tls_eq(&old->tls, &now->tls))
         line(l, "tls", STR("defaults"), "changed");
     if (!str_eq(old->log.to, now->log.to) || old->log.format != now->log.format)

@@ -199,6 +199,8 @@ void worker_introduce(struct worker *w, const struct loaded *l, int rescue_fd)
     msg_send(w->peer, MSG_HELLO, &hello, STR_NULL, -1);
     msg_send(w->peer, MSG_SETUP, &setup, STR_NULL, master.stats_fd);
     msg_send(w->peer, MSG_ROWS, &empty, STR_NULL, master.rows_fd);
+    msg_send(w->peer, MSG_RATES, &empty, STR_NULL, master.rates_fd);
+    msg_send(w->peer, MSG_TALLY, &empty, STR_NULL, master.tally_fd);
     msg_send(w->peer, MSG_RESCUE, &empty, STR_NULL, rescue_fd);
     msg_send(w->peer, MSG_TICKET_KEYS, &master.tickets, STR_NULL, -1);
     send_access_log(w);

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "base/stats.h"
+#include "base/tally.h"
 #include "proxy/rows.h"
 
 #define RESTART_MS     1000  /* two starts of a slot are at least this far apart */
@@ -353,6 +354,7 @@ static void worker_died(struct worker *w, int status)
     rescue_forget(w->rescue);
     stats_slot_died(w->num);
     rows_process_died(w->num);
+    tally_process_died(w->num);
     forget_holder(w);
     idle_worker_gone(w);
     eject_worker_gone(w);

@@ -27,6 +27,8 @@ static const struct plain {
     enum where where;
 } plain[STAT_COUNT] = {
     [STAT_connections_total] = {"headgate_connections_total"},
+    [STAT_connections_refused] = {"headgate_connections_refused_total", "reason=\"per_ip\""},
+    [STAT_proxy_headers_bad] = {"headgate_connections_refused_total", "reason=\"proxy_protocol\""},
     [STAT_connections_h1] = {"headgate_protocol_connections", "protocol=\"http/1.1\""},
     [STAT_connections_h2] = {"headgate_protocol_connections", "protocol=\"h2\""},
     [STAT_connections_stream] = {"headgate_protocol_connections", "protocol=\"tcp\""},
@@ -34,6 +36,7 @@ static const struct plain {
     [STAT_handshakes_resumed] = {"headgate_tls_handshakes_total", "result=\"resumed\""},
     [STAT_handshakes_failed] = {"headgate_tls_handshakes_total", "result=\"failed\""},
     [STAT_requests_total] = {"headgate_http_requests_begun_total"},
+    [STAT_requests_limited] = {"headgate_http_requests_limited_total"},
     [STAT_requests] = {"headgate_http_requests_in_flight"},
     /* headgate_http_requests_total has them by class */
     [STAT_answers_2xx] = {.where = NOWHERE},

@@ -2,12 +2,10 @@
  * req.c - a request's whole way, in named steps: the file to read first.
  *
  *   req_begin:   step_forwarded → step_target → step_authority → step_site → step_https →
- *                step_preflight → step_grpc → step_route → step_websocket → step_limits →
- *                step_filters → step_handler
- *   body in:     req_body, req_body_end → filters → handler
- *   answer out:  req_answer, req_send, req_send_trailers → step_fields → filters → codec
- *   a switch:    req_tunnel, req_body, req_send, … → req_tunnel_over
- *   the end:     codec → req_close → access log
+ *                step_preflight → step_grpc → step_route, step_rate → step_websocket → step_limits
+ * → step_filters → step_handler body in:     req_body, req_body_end → filters → handler answer out:
+ * req_answer, req_send, req_send_trailers → step_fields → filters → codec a switch:    req_tunnel,
+ * req_body, req_send, … → req_tunnel_over the end:     codec → req_close → access log
  *
  * A step answers true to go on; false when it has answered or failed the request itself. Framing is
  * the codec's, answers are the handlers', and every failure is judged in req_fail alone.
@@ -205,6 +203,24 @@ static bool step_https(struct req *r)
     return false;
 }
 
+/* One address has a share; who comes by a Unix socket has no address. */
+static bool step_rate(struct req *r)
+{
+    static const uint64_t second = 1000000;
+    const struct conf_rate *limit = r->route ? &r->route->rate : &r->site->rate;
+    if (likely(!limit->rate.interval_us) || r->ip.family == NET_UNIX)
+        return true;
+    uint64_t wait = rate_take(rate_key(limit->name, r->ip), limit->rate, r->started_us);
+    if (!wait)
+        return true;
+    stats_inc(requests_limited);
+    fields_add_token(
+        r->arena, &r->answer.fields, FIELD_retry_after,
+        arena_fmt(r->arena, "%llu", (unsigned long long)((wait + second - 1) / second)));
+    req_fail(r, 429, "more requests from one address than rate_limit lets through");
+    return false;
+}
+
 static bool step_route(struct req *r, struct route_match *m)
 {
     if (r->path.n == 1 && r->path.p[0] == '*') { /* OPTIONS *: about the server, not a resource */
@@ -217,14 +233,16 @@ static bool step_route(struct req *r, struct route_match *m)
         return false;
     }
     r->route = r->grpc ? grpc_route(r) : NULL;
-    if (r->route)
-        return true;
-    if (!router_path(r->snap->router, r->site, r->path, m)) {
+    if (!r->route && router_path(r->snap->router, r->site, r->path, m)) {
+        r->route = m->route;
+        r->rest = m->rest;
+    }
+    if (!step_rate(r))
+        return false;
+    if (!r->route) {
         req_fail(r, 404, "no route has this path");
         return false;
     }
-    r->route = m->route;
-    r->rest = m->rest;
     if (m->add_slash) {
         redirect_answer(r, 308, redirect_add_slash(r));
         return false;

@@ -346,10 +346,13 @@ static void send_header(struct stream *s)
     socklen_t from_n = sizeof(from), to_n = sizeof(to);
     if (s->def->send_proxy == CONF_SEND_PROXY_OFF)
         return;
-    /* Should they fail, the client is gone, which is noticed soon enough. */
-    if (getpeername(s->client.fd, (struct sockaddr *)&from, &from_n) < 0 ||
-        getsockname(s->client.fd, (struct sockaddr *)&to, &to_n) < 0)
-        from.ss_family = AF_UNSPEC;
+    if (s->pass.named) {
+        net_to_sockaddr(s->pass.ip, s->pass.port, &from);
+        net_to_sockaddr(s->pass.local_ip, s->pass.local_port, &to);
+    } else if (getpeername(s->client.fd, (struct sockaddr *)&from, &from_n) < 0 ||
+               getsockname(s->client.fd, (struct sockaddr *)&to, &to_n) < 0) {
+        from.ss_family = AF_UNSPEC; /* the client is gone, which is noticed soon enough */
+    }
     io_write_before_tls(&s->backend, proxy_header(s->def->send_proxy, &from, &to, mem));
 }
 

@@ -14,8 +14,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "base/rate.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
+#include "base/tally.h"
 #include "proxy/access_log.h"
 #include "proxy/backend.h"
 #include "proxy/client.h"
@@ -307,6 +309,7 @@ static void on_cert(struct str host, int fd)
 
 static void on_drain_check(struct deadline *d)
 {
+    front_drain_quiet(w.drain_idle_ms);
     client_drain_quiet(w.drain_idle_ms);
     if (front_count() == 0)
         end(0);
@@ -383,9 +386,11 @@ static void on_setup(const struct msg_setup *m, int fd)
     w.slot = m->slot;
 }
 
-static void on_rows(int fd)
+static void on_segment(enum msg_type type, int fd)
 {
-    const char *err = rows_attach(fd, w.slot);
+    const char *err = type == MSG_ROWS    ? rows_attach(fd, w.slot)
+                      : type == MSG_RATES ? rate_attach(fd)
+                                          : tally_attach(fd, w.slot);
     close(fd);
     if (err) {
         log_error("worker cannot start", "error", "%s", err);
@@ -401,7 +406,9 @@ static void on_msg(void *ctx, struct msg *m)
         on_setup(m->fixed, m->fd);
         break;
     case MSG_ROWS:
-        on_rows(m->fd);
+    case MSG_RATES:
+    case MSG_TALLY:
+        on_segment(m->type, m->fd);
         break;
     case MSG_ROOT:
         on_root(m->fixed, m->fd);

@@ -234,6 +234,13 @@ static void dump_route(struct out *o, const struct conf *c, const struct conf_ro
     }
 }
 
+static void dump_rate(struct out *o, const struct conf_rate *r)
+{
+    if (r->rate.interval_us)
+        out_fmt(o, "    rate [" STR_FMT "] every %llu us, burst %llu\n", STR_ARG(r->name),
+                (unsigned long long)r->rate.interval_us, (unsigned long long)r->rate.burst);
+}
+
 static void dump_site(struct out *o, const struct conf *c, const struct conf_site *s)
 {
     out_fmt(o, "%s " STR_FMT "\n    host " STR_FMT " https %d issuer %d tls %x certs %u\n",
@@ -246,9 +253,11 @@ static void dump_site(struct out *o, const struct conf *c, const struct conf_sit
     dump_strs(o, "aliases", s->aliases, s->n_aliases);
     dump_strs(o, "redirect_from", s->redirect_from, s->n_redirect_from);
     dump_answers(o, s);
+    dump_rate(o, &s->rate);
     for (unsigned i = 0; i < s->n_routes; i++) {
         const struct conf_route *r = &s->routes[i];
         dump_route(o, c, r);
+        dump_rate(o, &r->rate);
         dump_fields(o, "answer", &r->answer_fields);
         dump_fields(o, "backend", &r->backend_fields);
     }
@@ -284,6 +293,9 @@ static struct str dump(const struct conf *c)
     dump_strs(&o, "exclude", c->log.exclude, c->log.n_exclude);
     out_fmt(&o, "admin " STR_FMT " %o\n", STR_ARG(c->admin.socket), c->admin.mode);
     dump_ranges(&o, "trusted_proxies", c->trusted_proxies);
+    dump_ranges(&o, "proxy_protocol", c->proxy_protocol);
+    if (c->limits.per_ip != 200)
+        out_fmt(&o, "per_ip %llu\n", (unsigned long long)c->limits.per_ip);
     const struct conf_limits *l = &c->limits;
     const struct conf_timeouts *t = &c->timeouts;
     const uint64_t numbers[] = {l->connections, l->header,   l->uri,   l->headers,  l->body,

@@ -130,6 +130,16 @@ static void test_sockets(void **state)
     assert_string_equal(net_ip_text(net_ip_of((struct sockaddr *)(void *)&v6), buf).p,
                         "2001:db8::7");
     assert_string_equal(net_ip_text(net_ip_of(&un), buf).p, "unix");
+    struct sockaddr_storage back;
+    net_to_sockaddr(from4, 80, &back);
+    assert_int_equal(back.ss_family, AF_INET);
+    assert_int_equal(((struct sockaddr_in *)(void *)&back)->sin_port, htons(80));
+    assert_true(net_ip_eq(net_ip_of((struct sockaddr *)(void *)&back), from4));
+    net_to_sockaddr(net_ip_of((struct sockaddr *)(void *)&v6), 443, &back);
+    assert_int_equal(back.ss_family, AF_INET6);
+    assert_int_equal(((struct sockaddr_in6 *)(void *)&back)->sin6_port, htons(443));
+    net_to_sockaddr(net_ip_of(&un), 443, &back);
+    assert_int_equal(back.ss_family, AF_UNSPEC);
 }
 
 static void test_groups(void **state)
