@@ -26,7 +26,7 @@ def thread_seconds(pid, task):
 
 
 class Server:
-    """One contestant. `place` is "static" or "proxy", `h2` whether it offers HTTP/2."""
+    """One contestant. `place` is "static", "proxy" or "stream" (the same bytes as raw TCP, TLS ended here), `h2` whether it offers HTTP/2."""
     name = "?"
     places = ("static", "proxy")
     reloads = True
@@ -117,11 +117,25 @@ location = /version {{ return 200 "{self.version}"; }} location / {{ {place} }} 
 
 class Haproxy(Server):
     name = "haproxy"
-    places = ("proxy",)
+    places = ("proxy", "stream")
 
     def command(self):
         with open(self.t.cert) as c, open(self.t.key) as k:
             pem = self.write("both.pem", c.read() + k.read())
+        if self.place == "stream":
+            return ["haproxy", "-Ws", "-f", self.write("haproxy.cfg", f"""global
+  nbthread 1
+  maxconn 5000
+  ssl-default-bind-options ssl-min-ver TLSv1.3
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+listen s
+  bind 127.0.0.1:{self.port} ssl crt {pem}
+  server s 127.0.0.1:{self.backend}
+""")]
         conf = self.write("haproxy.cfg", f"""global
   nbthread 1
   maxconn 5000
@@ -227,8 +241,13 @@ https://localhost:{self.port} {{
 
 class Headgate(Server):
     name = "headgate"
+    places = ("static", "proxy", "stream")
 
     def config(self):
+        if self.place == "stream":
+            return f"""streams: {{ "127.0.0.1:{self.port}": {{ service: s/app }} }}
+sites: {{ s: {{ host: localhost, services: {{ app: "tcp://127.0.0.1:{self.backend}" }} }} }}
+"""
         handler = f"files: {self.t.path('www')}" if self.place == "static" else "proxy: app"
         return f"""sites:
   s:
@@ -242,7 +261,7 @@ class Headgate(Server):
             self.gate.configure(self.config())
             return None
         self.gate = hg.Headgate(self.t, self.config(), name=f"headgate-{time.monotonic_ns()}", workers=1, http=False, https=False, top={
-            "listen": f'{{ http: off, https: "127.0.0.1:{self.port}" }}', "log": "{ access: { format: off } }",
+            "listen": "{ http: off, https: %s }" % ("off" if self.place == "stream" else f'"127.0.0.1:{self.port}"'), "log": "{ access: { format: off } }",
             "tls": f"{{ certificates: [{{ cert: {self.t.cert}, key: {self.t.key} }}] }}"})
         return [self.t.program, "run", "--config", self.gate.file]
 
