@@ -93,6 +93,7 @@ struct conf_backend {
     struct str authority; /* as written: what `host_header: backend` sends */
     bool tls;             /* https:// */
     bool raw;             /* tcp:// */
+    bool h2c;             /* h2c:// */
 };
 
 /* How a service's TLS backends are spoken to; bytes as read at load, all checked. */

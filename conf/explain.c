@@ -138,7 +138,7 @@ static const struct entry entries[] = {
      "host: https://www.example.org/",
      "host: www.example.org"},
     {"E036", "a wrong URL of a backend",
-     "A backend is http://HOST:PORT, https://HOST:PORT, unix:/path, or tcp://HOST:PORT where it "
+     "A backend is http://HOST:PORT, h2c://HOST:PORT, https://HOST:PORT, unix:/path, or tcp://HOST:PORT where it "
      "does not speak HTTP; without path, user name and password.",
      "url: 127.0.0.1:9001",
      "url: http://127.0.0.1:9001"},

@@ -190,13 +190,32 @@ static void check_keys(struct load *l, const struct node *map, const struct conf
     }
 }
 
+/* h2c://HOST says the same as http://HOST and `protocol: h2c`. */
+static void speak_h2c(struct load *l, const struct node *map, struct conf_service *s,
+                      unsigned n_h2c, struct diag_place url_at)
+{
+    if (s->protocol != CONF_HTTP1)
+        return;
+    if (is_written(map, "protocol")) {
+        unsigned id = diags_add(l->d, "E068", place_of_key(map, "protocol"),
+                                "`protocol: http1` with an h2c:// backend");
+        diags_hint(l->d, id, "leave `protocol` away, or write http://");
+    } else if (n_h2c < s->n_backends) {
+        unsigned id = diags_add(l->d, "E068", url_at,
+                                "some of the service's backends are h2c://, some are not");
+        diags_hint(l->d, id, "all of them, or none; make two services");
+    }
+    s->protocol = CONF_H2C;
+}
+
 void load_url(struct load *l, const struct scope *sc, const struct node *map,
               struct conf_service *s)
 {
     struct str *urls;
     const struct node **items, *url = node_get(map, "url");
     struct value_error e;
-    unsigned n = get_list(l, sc, map, G_SERVICE, "url", &urls, &items), n_tls = 0, n_raw = 0;
+    unsigned n = get_list(l, sc, map, G_SERVICE, "url", &urls, &items);
+    unsigned n_tls = 0, n_raw = 0, n_h2c = 0;
     if (url->kind == NODE_LIST && url->n == 0)
         diags_add(l->d, "E036", url->at, "`url` names no backend");
     s->backends = arena_zarray(l->a, struct conf_backend, n + 1);
@@ -210,8 +229,11 @@ void load_url(struct load *l, const struct scope *sc, const struct node *map,
                           STR_ARG(b->addr.text));
         n_tls += b->tls;
         n_raw += b->raw;
+        n_h2c += b->h2c;
         s->n_backends++;
     }
+    if (n_h2c)
+        speak_h2c(l, map, s, n_h2c, url->at);
     s->raw = n_raw > 0;
     if (n_raw && n_raw < s->n_backends) {
         unsigned id = diags_add(l->d, "E068", url->at,

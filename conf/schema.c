@@ -383,7 +383,7 @@ const struct schema_key schema_keys[] = {
     K(G_SERVICE, "run", T_STRING, LIST, S_WHOLE | S_LATE, NULL,
       "Program and arguments; headgate starts and watches it.")
     K(G_SERVICE, "url", T_URL, ONE_OR_LIST, S_WHOLE, NULL,
-      "http://127.0.0.1:9001, https://name, unix:/run/x.sock, tcp://127.0.0.1:4222 (not HTTP: for streams), or a list: a "
+      "http://127.0.0.1:9001, h2c://, https://name, unix:/run/x.sock, tcp://127.0.0.1:4222 (not HTTP: for streams), or a list: a "
       "backend that runs by itself; names are resolved again and again.")
     K(G_SERVICE, "protocol", T_ENUM, ONE, 0, "http1",
       "What the backend speaks: HTTP/1.1, or HTTP/2 without asking first (h2c; grpc is the same for "

@@ -168,10 +168,7 @@ bool value_listen(struct arena *a, struct str t, struct conf_addr *out, struct v
 
 static bool no_url(struct str t, struct value_error *e)
 {
-    if (str_starts(t, STR("h2c://")))
-        return wrong(e, "E004", "http://, https://, tcp:// and unix: are served",
-                     "`h2c://` backends are not available in this version");
-    return wrong(e, "E036", "http://127.0.0.1:9001 or unix:/run/x.sock",
+    return wrong(e, "E036", "http://127.0.0.1:9001, h2c://, https://, tcp:// or unix:/run/x.sock",
                  "`%.*s` is no URL of a backend", SHOWN(t));
 }
 
@@ -268,7 +265,8 @@ bool value_url(struct arena *a, struct str t, struct conf_backend *out, struct v
         return wrong(e, "E036", NULL, "the URL of a backend takes no user name and password");
     out->tls = str_starts(t, STR("https://"));
     out->raw = str_starts(t, STR("tcp://"));
-    if (!out->tls && !out->raw && !str_starts(t, STR("http://")))
+    out->h2c = str_starts(t, STR("h2c://"));
+    if (!out->tls && !out->raw && !out->h2c && !str_starts(t, STR("http://")))
         return no_url(t, e);
     out->port = out->tls ? 443 : 80;
     struct str authority = str_sub(t, str_chr(t, '/') + 2, t.n);

@@ -393,6 +393,15 @@ def test_reload_drains(t):
 
 
 @case()
+def test_url_h2c(t):
+    """h2c://HOST says what http://HOST and protocol: h2c say."""
+    backend = H2Backend(by_path)
+    t.defer(backend.close)
+    gate = t.headgate(proxy_site(backend.url.replace("http://", "h2c://")))
+    assert gate.get("/empty").status == 200 and len(backend.requests) == 1
+
+
+@case()
 def test_load(t):
     """h2load through headgate to nghttpd: every request is answered."""
     port = t.port()
