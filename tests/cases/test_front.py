@@ -2,8 +2,9 @@
 import struct
 
 import h2wire
+import test_passthrough as passthrough
 from headgate import *
-from raw_peers import RawBackend
+from raw_peers import RawBackend, read_exactly
 from test_metrics import Scrape
 from test_streams import show_header, streams
 from test_streams import site as stream_site
@@ -19,7 +20,7 @@ def turned_away(port, **kw):
     try:
         with Conn(("127.0.0.1", port), **kw) as c:
             return c.at_end()
-    except ConnectionResetError:
+    except (ConnectionResetError, BrokenPipeError):
         return True
 
 
@@ -511,3 +512,35 @@ def test_stream_per_ip(t, _, row):
     assert [turned_away(s.port) for _ in range(3)] == [True] * 3
     with s.conn(source="127.0.0.2") as c:
         c.line()
+
+
+@case()
+def test_passthrough_behind_a_balancer(t):
+    """The header in front of TLS that is not opened here: the service is told whom it named, the neighbour's log too."""
+    seen = []
+
+    def backend(gate):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*gate.leaf)
+
+        def behave(sock):
+            header = b""
+            while not header.endswith(b"\r\n"):
+                header += read_exactly(sock, 1)
+            seen.append(header)
+            with context.wrap_socket(sock, server_side=True) as tls:
+                tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        return RawBackend(t, behave)
+    g = passthrough.Gate(t, backend, config=lambda g: passthrough.site(g.backend.url, route_extra=", proxy_protocol: v1"),
+                         top={**PROXIED, "limits": "{ per_ip: 1 }"})
+    # the header and the ClientHello in the same segments, as a balancer sends them
+    with Conn(("127.0.0.1", g.gate.https), tls=tls_context(g.authority.cert), sni="pass.localhost", first=v2("192.0.2.7")) as c:
+        assert c.answer().body == b"hi"
+    assert seen == [v1("192.0.2.7")], seen
+    g.line(host="pass.localhost", client="192.0.2.7")
+    with g.gate.tls("own.localhost", first=v1("192.0.2.8")) as c:
+        assert c.get("/", "own.localhost").body == b"own"
+        assert turned_away(g.gate.https, first=v1("192.0.2.8")), "counted whichever way it goes"
+        with Conn(("127.0.0.1", g.gate.https), tls=tls_context(g.authority.cert), sni="pass.localhost", first=v1("192.0.2.9")) as other:
+            assert other.answer().body == b"hi"
+    g.gate.wait_log('"client":"192.0.2.8"', '"status":200')

@@ -536,7 +536,7 @@ def test_gaps_do_not_end_it(t):
 @case(serial=True)
 def test_idle_tunnels_are_cheap(t):
     """500 idle tunnels, each with a TLS client: under 20 KiB a tunnel of the worker's memory."""
-    s = Gate(t)
+    s = Gate(t, top={"limits": "{ per_ip: 0 }"})
     worker = s.gate.workers()[0]
     def many(n):
         out = [s.ws("tls", "/ws/deaf") for _ in range(n)]
