@@ -249,6 +249,8 @@ struct conf_stream {
     bool tls;                     /* it is ended here */
     bool opaque;                  /* TLS is passed on: none is added either */
     struct str host;              /* whose certificate clients get that name no host */
+    struct str
+        alpn; /* what is chosen from, best first, as RFC 7301 3.1 has lists; empty: nothing */
     enum conf_send_proxy send_proxy;
     uint64_t idle; /* ms; 0: off */
     struct diag_place place;

@@ -141,6 +141,35 @@ static void load_host(struct load *l, const struct node *map, struct conf_stream
     }
 }
 
+/* The names as they go over the wire: each with a byte in front that tells its length. */
+static void load_alpn(struct load *l, const struct node *map, struct conf_stream *s)
+{
+    struct str *names;
+    const struct node **items;
+    unsigned n = get_list(l, NULL, map, G_STREAM, "alpn", &names, &items);
+    size_t room = 0;
+    if (n && !s->tls) {
+        unsigned id = diags_add(l->d, "E068", place_of_key(map, "alpn"),
+                                "`alpn` has no effect with `tls: off`");
+        diags_hint(l->d, id, "it is a part of TLS");
+        return;
+    }
+    for (unsigned i = 0; i < n; i++)
+        room += 1 + names[i].n;
+    struct out o = out_on(arena_alloc(l->a, room + 1), room);
+    for (unsigned i = 0; i < n; i++) {
+        if (names[i].n == 0 || names[i].n > 255) {
+            unsigned id = diags_add(l->d, "E068", items[i]->at,
+                                    "a protocol's name for ALPN has 1 to 255 bytes");
+            diags_hint(l->d, id, "such as mqtt, h2, http/1.1");
+            return;
+        }
+        out_char(&o, (char)(uint8_t)names[i].n);
+        out_str(&o, names[i]);
+    }
+    s->alpn = out_done(&o);
+}
+
 static void load_stream(struct load *l, const struct member *m)
 {
     struct conf_addr addr;
@@ -165,6 +194,7 @@ static void load_stream(struct load *l, const struct member *m)
     load_port(l, map, s);
     check_address(l, m, s);
     load_host(l, map, s);
+    load_alpn(l, map, s);
     l->c->n_streams++;
     add_listen(l, CONF_LISTEN_STREAM, &addr, m->at);
 }

@@ -294,6 +294,9 @@ const struct schema_key schema_keys[] = {
     K(G_STREAM, "host", T_HOST, ONE, S_NONE, "\"\"",
       "Whose certificate a client gets that names no host; a host or alias of a site. Without: the host of the "
       "service's channel.")
+    K(G_STREAM, "alpn", T_STRING, ONE_OR_LIST, S_NONE, "[]",
+      "Protocols that are chosen by ALPN, best first, such as mqtt: a client that offers none of them is refused, one "
+      "that offers nothing is not. Without: what clients offer is passed over.")
     K(G_STREAM, "proxy_protocol", T_ENUM, ONE, S_OFF, "off",
       "Tell the service who the client is: a header of the PROXY protocol in front of its bytes, in text (v1) or "
       "binary (v2).", .values = "v1|v2")

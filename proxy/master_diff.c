@@ -174,8 +174,8 @@ static void diff_listens(struct lines *l, const struct conf *old, const struct c
 static bool stream_eq(const struct conf_stream *a, const struct conf_stream *b)
 {
     return str_eq(a->service->name, b->service->name) && str_eq(a->port, b->port) &&
-           a->tls == b->tls && str_eq(a->host, b->host) && a->send_proxy == b->send_proxy &&
-           a->idle == b->idle;
+           a->tls == b->tls && str_eq(a->host, b->host) && str_eq(a->alpn, b->alpn) &&
+           a->send_proxy == b->send_proxy && a->idle == b->idle;
 }
 
 /* Those that came and went are among the listeners. */

@@ -569,6 +569,7 @@ static void start(struct stream *s, int fd)
     s->tls.fd = fd;
     s->tls.raw = true;
     s->tls.default_host = s->def->host;
+    s->tls.alpn = s->def->alpn;
     state_set(s, STREAM_HANDSHAKE);
     io_start_tls(&s->client, tls_server_new(&s->tls));
 }

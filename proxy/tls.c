@@ -202,6 +202,20 @@ static int on_certificate(SSL *ssl, void *arg UNUSED)
     return cert && SSL_use_cert_and_key(ssl, cert->leaf, cert->key, cert->chain, 1) == 1;
 }
 
+/* Of raw bytes we know what the configuration says, and else nothing. */
+static int raw_alpn(const struct tls_conn *c, const unsigned char **out, unsigned char *out_n,
+                    const unsigned char *in, unsigned in_n)
+{
+    unsigned char *chosen;
+    if (!c->alpn.n)
+        return SSL_TLSEXT_ERR_NOACK;
+    if (SSL_select_next_proto(&chosen, out_n, (const unsigned char *)c->alpn.p, (unsigned)c->alpn.n,
+                              in, in_n) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = chosen;
+    return SSL_TLSEXT_ERR_OK;
+}
+
 /* RFC 7301 3.2: no protocol in common ends the handshake. Not called when the client sent no list.
  */
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
@@ -209,7 +223,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
 {
     const struct tls_conn *c = SSL_get_app_data(ssl);
     if (c->raw)
-        return SSL_TLSEXT_ERR_NOACK;
+        return raw_alpn(c, out, out_n, in, in_n);
     for (size_t i = 0; i < ARRAY_LEN(protocols); i++) {
         for (unsigned at = 0; at < in_n && in_n - at > in[at]; at += 1u + in[at]) {
             struct str offered = {(const char *)in + at + 1, in[at]};

@@ -54,6 +54,8 @@ struct tls_conn {
     bool alpn_challenge; /* for ACME (later) */
     bool raw; /* set by the owner: raw bytes inside, no protocol is chosen, its sessions are its own
                */
+    struct str
+        alpn; /* set by the owner, raw: RFC 7301 3.1's list, chosen from; empty: not at all */
     struct str default_host; /* set by the owner: for clients that name none; empty: no such */
 };
 

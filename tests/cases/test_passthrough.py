@@ -341,6 +341,40 @@ def test_proxy_protocol(t):
 
 
 @case()
+def test_behind_a_balancer(t):
+    """A header of the PROXY protocol comes in front of the hello, in one segment: who it names is told to the service."""
+    b = RawBackend(t, lambda sock: sock.sendall(read_exactly(sock, 44)))
+    gate = t.headgate("sites:\n" + OWN + site(b.url, route_extra=", proxy_protocol: v1"), workers=1, top={"proxy_protocol": '["127.0.0.1/32"]'})
+    with Conn(("127.0.0.1", gate.https)) as c:
+        c.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 1234 443\r\n" + hello("pass.localhost"))
+        assert c.line() == b"PROXY TCP4 192.0.2.7 198.51.100.1 1234 443"
+    gate.wait_log('"kind":"stream"', '"client":"192.0.2.7"')
+    with Conn(("127.0.0.1", gate.https)) as c:
+        c.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 1234 443\r\n")
+        c.sock = tls_context(gate.ca).wrap_socket(c.sock, server_hostname="own.localhost", suppress_ragged_eofs=False)
+        assert c.get("/", "own.localhost").body == b"own"
+
+
+@case()
+def test_shares_the_limits(t):
+    """Who has not said yet what it wants counts too, for its address and among all."""
+    b = RawBackend(t)
+    gate = t.headgate("sites:\n" + OWN + site(b.url), workers=1, top={"limits": "{ per_ip: 2 }", "timeouts": "{ handshake: 1m }"})
+    with Conn(("127.0.0.1", gate.https)) as silent, Conn(("127.0.0.1", gate.https)) as passed:
+        passed.send(hello("pass.localhost"))
+        assert passed.read()
+        with Conn(("127.0.0.1", gate.https)) as third:
+            assert third.at_end()
+        silent.close()
+        wait_for("room again", lambda: fits(gate))
+
+
+def fits(gate):
+    with Conn(("127.0.0.1", gate.https)) as c:
+        return c.try_send(hello("pass.localhost")) and bool(c.read())
+
+
+@case()
 def test_https_url(t):
     """https:// in the url is only where the service is: no second TLS, and no certificate of it is checked here."""
     g = Gate(t, config=lambda g: site(f"https://127.0.0.1:{g.backend.port}"))

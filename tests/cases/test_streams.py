@@ -468,6 +468,26 @@ def test_certificates(t):
 
 
 @case()
+def test_alpn(t):
+    """`alpn`: the best of those that the client offers; none of them: refused; nothing offered: let in."""
+    b = RawBackend(t)
+    port = t.port()
+    gate = t.headgate(streams(f'"127.0.0.1:{port}": {{ service: s/app, alpn: [mqtt, x-old] }}') + site(f'"{b.url}"'), workers=1)
+
+    def chosen(*offered):
+        with Conn(("127.0.0.1", port), tls=tls_context(gate.ca, alpn=offered), sni="localhost") as c:
+            c.send(b"x")
+            assert c.read() == b"x"
+            return c.sock.selected_alpn_protocol()
+    assert chosen("x-old", "mqtt") == "mqtt" and chosen("h2", "x-old") == "x-old" and chosen() is None
+    try:
+        chosen("h2", "http/1.1")
+        raise AssertionError("a browser got in")
+    except ssl.SSLError as e:
+        assert "NO_APPLICATION_PROTOCOL" in str(e).upper().replace(" ", "_"), e
+
+
+@case()
 def test_slow_handshake(t):
     """A client that begins TLS and does not go on is closed in time, and costs the backend nothing."""
     g = Gate(t, top={"timeouts": "{ handshake: 300ms }"})

@@ -313,9 +313,13 @@ static struct str dump(const struct conf *c)
         const struct conf_stream *s = &c->streams[i];
         out_fmt(&o,
                 "stream " STR_FMT " to " STR_FMT " port [" STR_FMT "] tls %d host " STR_FMT
-                " proxy %d idle %llu\n",
+                " proxy %d idle %llu",
                 STR_ARG(s->address), STR_ARG(s->service->name), STR_ARG(s->port), s->tls,
                 STR_ARG(s->host), s->send_proxy, (unsigned long long)s->idle);
+        for (size_t k = 0; k < s->alpn.n; k += 1 + (size_t)s->alpn.p[k])
+            out_fmt(&o, " alpn " STR_FMT,
+                    STR_ARG(str_sub(s->alpn, k + 1, k + 1 + (size_t)s->alpn.p[k])));
+        out_char(&o, '\n');
     }
     assert_false(o.over);
     return without_folder(out_done(&o));
