@@ -17,15 +17,24 @@
     X(connections, gauge, "client connections open now")                                         \
     X(connections_refused, counter, "connections refused at once by reason")                     \
     X(proxy_headers_bad, counter, "connections refused at once by reason")                       \
-    X(connections_h1, gauge, "client connections open now by protocol")                          \
-    X(connections_h2, gauge, "client connections open now by protocol")                          \
-    X(connections_stream, gauge, "client connections open now by protocol")                      \
+    X(connections_handshake, gauge, "client connections open now by protocol and transport")     \
+    X(connections_h1, gauge, "client connections open now by protocol and transport")            \
+    X(connections_h1_tls, gauge, "client connections open now by protocol and transport")        \
+    X(connections_h2, gauge, "client connections open now by protocol and transport")            \
+    X(connections_h2_tls, gauge, "client connections open now by protocol and transport")        \
+    X(connections_tcp, gauge, "client connections open now by protocol and transport")           \
+    X(connections_tcp_tls, gauge, "client connections open now by protocol and transport")       \
     X(handshakes_full, counter, "TLS handshakes by result")                                      \
     X(handshakes_resumed, counter, "TLS handshakes by result")                                   \
     X(handshakes_failed, counter, "TLS handshakes by result")                                    \
     X(requests_total, counter, "requests begun")                                                 \
     X(requests_limited, counter, "requests refused by rate_limit")                               \
     X(requests, gauge, "requests under way now")                                                 \
+    X(requests_http, gauge, "requests and streams under way now by kind")                        \
+    X(requests_grpc, gauge, "requests and streams under way now by kind")                        \
+    X(requests_grpc_web, gauge, "requests and streams under way now by kind")                    \
+    X(requests_websocket, gauge, "requests and streams under way now by kind")                   \
+    X(requests_sse, gauge, "requests and streams under way now by kind")                         \
     X(answers_2xx, counter, "answers by class of status")                                        \
     X(answers_3xx, counter, "answers by class of status")                                        \
     X(answers_4xx, counter, "answers by class of status")                                        \

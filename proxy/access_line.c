@@ -237,7 +237,7 @@ static void put_path(struct out *o, const struct req *r, bool query)
 
 static void put_call(struct out *o, const struct grpc_call *c)
 {
-    put_text(o, "call", str_of(grpc_call_shape(c)), CUT_METHOD);
+    put_text(o, "call", str_of(grpc_shape_text(grpc_call_shape(c))), CUT_METHOD);
     put_text(o, "grpc_status", str_of(grpc_status_name(c->status)), CUT_METHOD);
     put_number(o, "messages_in", c->in.messages);
     put_number(o, "messages_out", c->out.messages);

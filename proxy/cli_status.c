@@ -5,13 +5,14 @@
 
 #include "proxy/cli.h"
 
-#define BOLD       "1"
-#define DIM        "2"
-#define GREEN      "32"
-#define YELLOW     "33"
-#define RED        "31"
+#define BOLD        "1"
+#define DIM         "2"
+#define GREEN       "32"
+#define YELLOW      "33"
+#define RED         "31"
 
-#define TEXT_LINES 24 /* of what a reload said */
+#define TEXT_LINES  24 /* of what a reload said */
+#define SLOTS_SHOWN 4
 
 static bool colours;
 
@@ -126,6 +127,36 @@ static void reload_line(FILE *f, const json_t *reload)
     }
 }
 
+/* "2 http, 1 sse" between the two: what there is of each kind; nothing where there is nothing. */
+static void kinds(FILE *f, const char *before, const json_t *of, const char *after)
+{
+    const char *kind, *first = before;
+    json_t *n;
+    json_object_foreach((json_t *)(uintptr_t)of, kind, n)
+    {
+        if (json_integer_value(n) == 0)
+            continue;
+        fprintf(f, "%s%lld %s", before, json_integer_value(n), kind);
+        before = ", ";
+    }
+    if (before != first)
+        fputs(after, f);
+}
+
+static void traffic(FILE *f, const json_t *t, const json_t *counters)
+{
+    fprintf(f, "traffic   %lld connections", number_of(counters, "connections"));
+    kinds(f, " (", json_object_get(t, "connections"), ")");
+    fprintf(f, "\n          %lld requests under way", number_of(counters, "requests"));
+    kinds(f, " (", json_object_get(t, "requests"), ")");
+    fprintf(f, ", %lld begun since the start", number_of(counters, "requests_total"));
+    if (number_of(counters, "requests_waiting")) {
+        fputs(", ", f);
+        paint(f, YELLOW, "some wait for a service");
+    }
+    fputc('\n', f);
+}
+
 static void head(FILE *f, const json_t *s)
 {
     char up[32];
@@ -141,14 +172,7 @@ static void head(FILE *f, const json_t *s)
     fprintf(f, "config    %s (generation %lld)\n", text_of(config, "file"),
             number_of(config, "generation"));
     fprintf(f, "state     %s\n", text_of(config, "state"));
-    fprintf(f, "traffic   %lld connections, %lld requests under way, %lld served",
-            number_of(counters, "connections"), number_of(counters, "requests"),
-            number_of(counters, "requests_total"));
-    if (number_of(counters, "requests_waiting")) {
-        fputs(", ", f);
-        paint(f, YELLOW, "some wait for a service");
-    }
-    fputc('\n', f);
+    traffic(f, json_object_get(s, "traffic"), counters);
     reload_line(f, json_object_get(s, "reload"));
 }
 
@@ -159,21 +183,46 @@ static void title(FILE *f, const char *text)
     fputc('\n', f);
 }
 
+/* Only the slots whose own worker does not accept are worth a word. */
+static void slots(FILE *f, const json_t *all)
+{
+    const char *before = "  ";
+    unsigned shown = 0;
+    size_t i;
+    json_t *s;
+    json_array_foreach(all, i, s)
+    {
+        bool lent = json_is_true(json_object_get(s, "lent"));
+        bool idle = json_is_null(json_object_get(s, "worker"));
+        if (!lent && !idle)
+            continue;
+        if (++shown > SLOTS_SHOWN) {
+            fputs(", …", f);
+            return;
+        }
+        fprintf(f, "%sslot %lld ", before, number_of(s, "slot"));
+        if (lent)
+            fprintf(f, "lent to worker %lld", number_of(s, "worker"));
+        else
+            paint(f, RED, "not served");
+        before = ", ";
+    }
+}
+
 static void listeners(FILE *f, const json_t *all)
 {
     size_t i;
     json_t *l;
     title(f, "listeners");
+    paint(f, DIM, "           address                         state          connections\n");
     json_array_foreach(all, i, l)
     {
-        long long lent = number_of(l, "lent"), unserved = number_of(l, "unserved");
-        fprintf(f, "  %-6s  %s", text_of(l, "kind"), text_of(l, "address"));
+        fprintf(f, "  %-7s  %-30s  ", text_of(l, "kind"), text_of(l, "address"));
+        state(f, text_of(l, "state"), 13);
+        fprintf(f, "  %-11lld", number_of(l, "connections"));
+        slots(f, json_object_get(l, "slots"));
         if (json_is_true(json_object_get(l, "ipv4_only")))
             paint(f, YELLOW, "  IPv4 only");
-        if (lent)
-            fprintf(f, "  %lld of %lld sockets lent", lent, number_of(l, "sockets"));
-        if (unserved)
-            paint(f, RED, "  not all sockets are served");
         fputc('\n', f);
     }
 }
@@ -198,7 +247,7 @@ static void workers(FILE *f, const json_t *all)
     json_t *w;
     title(f, "processes");
     paint(f, DIM,
-          "             pid      state      up        restarts  connections  requests  served\n");
+          "             pid      state      up        restarts  connections  requests  begun\n");
     json_array_foreach(all, i, w)
     {
         bool slot = json_is_integer(json_object_get(w, "slot"));
@@ -209,6 +258,7 @@ static void workers(FILE *f, const json_t *all)
         if (json_object_get(w, "connections")) {
             fprintf(f, "  %-11lld  %-8lld  %lld", number_of(w, "connections"),
                     number_of(w, "requests"), number_of(w, "requests_total"));
+            kinds(f, "  now: ", json_object_get(json_object_get(w, "traffic"), "requests"), "");
         } else if (orphan) {
             fputs("  of a master that was killed", f);
         } else {

@@ -53,8 +53,6 @@ void client_close(struct client *c)
     snapshot_unref(&c->snap);
     list_remove(&c->link);
     front_leave(&c->pass);
-    if (c->opened)
-        stats_add(c->h2 ? STAT_connections_h2 : STAT_connections_h1, -1);
     loop_free_later(c, client_free);
 }
 
@@ -147,11 +145,14 @@ void client_wait_room(struct client *c)
 
 static void open_protocol(struct client *c, const struct protocol *p)
 {
+    const bool tls = c->kind == LISTENER_HTTPS;
     state_set(c, CLIENT_OPEN);
-    c->opened = true;
     c->protocol = p;
+    if (p == &h2_protocol)
+        front_count_as(&c->pass, tls ? STAT_connections_h2_tls : STAT_connections_h2);
+    else
+        front_count_as(&c->pass, tls ? STAT_connections_h1_tls : STAT_connections_h1);
     p->open(c);
-    stats_add(c->h2 ? STAT_connections_h2 : STAT_connections_h1, 1);
 }
 
 /* ---- what the socket says ---- */

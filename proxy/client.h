@@ -49,7 +49,6 @@ struct client {
     struct tls_conn tls;
     struct snapshot *snap; /* counted, during the handshake only */
     enum client_state state;
-    bool opened; /* it was CLIENT_OPEN once, and counted by its protocol */
     enum listener_kind kind;
     struct front_pass pass;
     struct deadline deadline;

@@ -10,7 +10,6 @@
 
 #include "base/log.h"
 #include "base/loop.h"
-#include "base/stats.h"
 #include "base/tally.h"
 #include "proxy/proxy_protocol.h"
 #include "proxy/snapshot.h"
@@ -33,9 +32,17 @@ void front_leave(struct front_pass *pass)
         return;
     count--;
     stats_dec(connections);
+    stats_add(pass->counted_as, -1);
     row_add(&pass->row->connections, -1);
     tally_drop(&pass->held);
     pass->row = NULL;
+}
+
+void front_count_as(struct front_pass *pass, enum stats_id gauge)
+{
+    stats_add(pass->counted_as, -1);
+    stats_add(gauge, 1);
+    pass->counted_as = gauge;
 }
 
 /* ---- who is not let in ---- */
@@ -209,7 +216,8 @@ void front_drain_quiet(uint64_t idle_ms)
 
 void front_accepted(int fd, const struct sockaddr *peer, const struct front_door *door)
 {
-    struct front_pass pass = {.ip = net_ip_of(peer), .row = door->row};
+    struct front_pass pass = {
+        .ip = net_ip_of(peer), .row = door->row, .counted_as = STAT_connections_handshake};
     int on = 1;
     net_ip_text(pass.ip, pass.ip_text);
     if (pass.ip.family != NET_UNIX)
@@ -217,6 +225,7 @@ void front_accepted(int fd, const struct sockaddr *peer, const struct front_door
     count++;
     stats_inc(connections_total);
     stats_inc(connections);
+    stats_add(pass.counted_as, 1);
     row_add(&pass.row->accepted, 1);
     row_add(&pass.row->connections, 1);
     if (door->kind != LISTENER_METRICS &&

@@ -10,6 +10,7 @@
 
 #include "base/msg.h"
 #include "base/net.h"
+#include "base/stats.h"
 #include "proxy/rows.h"
 
 /* A connection that is in; moved, not copied, from hand to hand, and left exactly once. */
@@ -21,6 +22,7 @@ struct front_pass {
     uint16_t port, local_port;  /* the client's, and that one's */
     struct listener_row *row;   /* where it came in; NULL: left */
     uint64_t *held;             /* by base/tally.h; NULL: not counted */
+    enum stats_id counted_as;   /* the gauge of what is spoken on it */
 };
 
 /* A listener's: where accepted connections go. Copied; the row outlives every connection. */
@@ -35,6 +37,8 @@ struct front_door {
 /* Takes over what accept4 gave; the connection enters, now or when its header came, or is closed.
  */
 void front_accepted(int fd, const struct sockaddr *peer, const struct front_door *door);
+/* What is spoken on it is known; until then it counts as STAT_connections_handshake. */
+void front_count_as(struct front_pass *pass, enum stats_id gauge);
 /* The connection is closed. Twice is fine. */
 void front_leave(struct front_pass *pass);
 /*

@@ -34,11 +34,20 @@ static struct str field_named(const struct fields *f, struct str name)
     return STR_NULL;
 }
 
-const char *grpc_call_shape(const struct grpc_call *c)
+enum grpc_shape grpc_call_shape(const struct grpc_call *c)
 {
     bool many_in = c->in.messages > 1, many_out = c->out.messages > 1;
-    return many_in ? (many_out ? "bidi_stream" : "client_stream")
-                   : (many_out ? "server_stream" : "unary");
+    return many_in ? (many_out ? GRPC_BIDI_STREAM : GRPC_CLIENT_STREAM)
+                   : (many_out ? GRPC_SERVER_STREAM : GRPC_UNARY);
+}
+
+const char *grpc_shape_text(enum grpc_shape s)
+{
+    static const char *const names[GRPC_SHAPES] = {[GRPC_UNARY] = "unary",
+                                                   [GRPC_CLIENT_STREAM] = "client_stream",
+                                                   [GRPC_SERVER_STREAM] = "server_stream",
+                                                   [GRPC_BIDI_STREAM] = "bidi_stream"};
+    return names[s];
 }
 
 bool grpc_call_is_stream(const struct grpc_call *c)

@@ -38,7 +38,10 @@ const struct conf_route *grpc_route(const struct req *r);
  */
 bool grpc_call_is_stream(const struct grpc_call *c);
 extern const char grpc_err_drain[]; /* a stream ends because its instance does */
-/* "unary", "client_stream", "server_stream", "bidi_stream", as the messages so far tell. */
-const char *grpc_call_shape(const struct grpc_call *c);
+/* As the messages so far tell. */
+enum grpc_shape { GRPC_UNARY, GRPC_CLIENT_STREAM, GRPC_SERVER_STREAM, GRPC_BIDI_STREAM };
+#define GRPC_SHAPES 4
+enum grpc_shape grpc_call_shape(const struct grpc_call *c);
+const char *grpc_shape_text(enum grpc_shape s); /* "unary", "client_stream", … */
 
 #endif

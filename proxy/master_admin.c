@@ -9,8 +9,14 @@
 
 #include "base/log.h"
 #include "base/stats.h"
+#include "proxy/rows.h"
 
 /* ---- status ---- */
+
+struct gauge {
+    const char *name;
+    enum stats_id id;
+};
 
 static json_t *json_str(struct str s)
 {
@@ -18,27 +24,92 @@ static json_t *json_str(struct str s)
     return j ? j : json_string("(not UTF-8)");
 }
 
+/* Who accepts on a slot's socket; lent: another slot's worker. */
+static bool sock_lent(const struct listener *l, unsigned i)
+{
+    const struct worker *w = l->socks[i].holder;
+    return w && (!w->slot || w->slot->index != i);
+}
+
+static json_t *sock_status(const struct listener *l, unsigned i)
+{
+    const struct worker *w = l->socks[i].holder;
+    json_t *j = json_object();
+    json_object_set_new(j, "slot", json_integer(i));
+    json_object_set_new(j, "worker", w ? json_integer(w->num) : json_null());
+    json_object_set_new(j, "pid", w ? json_integer(w->pid) : json_null());
+    json_object_set_new(j, "lent", json_boolean(sock_lent(l, i)));
+    return j;
+}
+
+static json_t *listener_status(const struct listener *l)
+{
+    const struct row_key key = {{str_of(listener_kind_text(l->kind)), l->addr.text}};
+    struct listener_row row = {0};
+    unsigned lent = 0, idle = 0;
+    json_t *j = json_object(), *slots = json_array();
+    for (unsigned i = 0; i < l->n_socks; i++) {
+        idle += l->socks[i].holder == NULL;
+        lent += sock_lent(l, i);
+        json_array_append_new(slots, sock_status(l, i));
+    }
+    (void)rows_total_of(ROW_LISTENER, &key, &row); /* none: it is too new, nobody came yet */
+    json_object_set_new(j, "kind", json_string(listener_kind_text(l->kind)));
+    json_object_set_new(j, "address", json_str(l->addr.text));
+    json_object_set_new(j, "state",
+                        json_string(!idle               ? "serving"
+                                    : idle < l->n_socks ? "partly served"
+                                                        : "not served"));
+    json_object_set_new(j, "connections", json_integer(row.connections));
+    json_object_set_new(j, "accepted", json_integer(row.accepted));
+    json_object_set_new(j, "sockets", json_integer(l->n_socks));
+    json_object_set_new(j, "lent", json_integer(lent));
+    json_object_set_new(j, "unserved", json_integer(idle));
+    json_object_set_new(j, "slots", slots);
+    json_object_set_new(j, "ipv4_only", json_boolean(l->v4_only));
+    return j;
+}
+
 static json_t *listeners_status(void)
 {
     json_t *all = json_array();
-    LIST_EACH (&master.listeners, it) {
-        const struct listener *l = container_of(it, struct listener, link);
-        unsigned lent = 0, idle = 0;
-        for (unsigned i = 0; i < l->n_socks; i++) {
-            const struct worker *w = l->socks[i].holder;
-            idle += w == NULL;
-            lent += w && (!w->slot || w->slot->index != i);
-        }
-        json_t *j = json_object();
-        json_object_set_new(j, "kind", json_string(listener_kind_text(l->kind)));
-        json_object_set_new(j, "address", json_str(l->addr.text));
-        json_object_set_new(j, "sockets", json_integer(l->n_socks));
-        json_object_set_new(j, "lent", json_integer(lent));
-        json_object_set_new(j, "unserved", json_integer(idle));
-        json_object_set_new(j, "ipv4_only", json_boolean(l->v4_only));
-        json_array_append_new(all, j);
-    }
+    LIST_EACH (&master.listeners, it)
+        json_array_append_new(all, listener_status(container_of(it, struct listener, link)));
     return all;
+}
+
+/* What is open and under way now by kind: of one process, or of all. */
+#define ALL_PROCESSES STATS_SLOTS
+
+static json_t *gauges(const struct gauge *v, size_t n, unsigned slot)
+{
+    json_t *j = json_object();
+    for (size_t i = 0; i < n; i++) {
+        const enum stats_id s = v[i].id;
+        const int64_t now = slot == ALL_PROCESSES ? stats_sum(s) : stats_slot_get(slot, s);
+        json_object_set_new(j, v[i].name, json_integer(now));
+    }
+    return j;
+}
+
+static json_t *traffic_status(unsigned slot)
+{
+    static const struct gauge connections[] = {{"handshake", STAT_connections_handshake},
+                                               {"http/1.1", STAT_connections_h1},
+                                               {"http/1.1 tls", STAT_connections_h1_tls},
+                                               {"h2", STAT_connections_h2},
+                                               {"h2 tls", STAT_connections_h2_tls},
+                                               {"tcp", STAT_connections_tcp},
+                                               {"tcp tls", STAT_connections_tcp_tls}};
+    static const struct gauge requests[] = {{"http", STAT_requests_http},
+                                            {"grpc", STAT_requests_grpc},
+                                            {"grpc-web", STAT_requests_grpc_web},
+                                            {"websocket", STAT_requests_websocket},
+                                            {"sse", STAT_requests_sse}};
+    json_t *j = json_object();
+    json_object_set_new(j, "connections", gauges(connections, ARRAY_LEN(connections), slot));
+    json_object_set_new(j, "requests", gauges(requests, ARRAY_LEN(requests), slot));
+    return j;
 }
 
 /* Till a pause is over, ms. */
@@ -64,6 +135,7 @@ static json_t *worker_status(const struct worker *w)
     for (size_t i = 0; i < ARRAY_LEN(shown); i++)
         json_object_set_new(j, stats_name(shown[i]),
                             json_integer(stats_slot_get(w->num, shown[i])));
+    json_object_set_new(j, "traffic", traffic_status(w->num));
     return j;
 }
 
@@ -215,6 +287,7 @@ json_t *master_status(void)
     json_object_set_new(j, "config", config);
     json_object_set_new(j, "reload", reload_status());
     json_object_set_new(j, "listeners", listeners_status());
+    json_object_set_new(j, "traffic", traffic_status(ALL_PROCESSES));
     json_object_set_new(j, "workers", workers_status());
     json_object_set_new(j, "agent", agent_status());
     json_object_set_new(j, "sites", sites_status());

@@ -7,6 +7,7 @@
 #include "base/stats.h"
 #include "proxy/backend.h"
 #include "proxy/client.h"
+#include "proxy/grpc_call.h"
 #include "proxy/req.h"
 #include "proxy/roles.h"
 
@@ -117,6 +118,20 @@ static unsigned class_of(const struct req *r)
 }
 
 _Static_assert((int)METHOD_PATCH < ROW_METHODS, "a cell a method");
+_Static_assert((int)GRPC_SHAPES == ROW_CALL_SHAPES, "a cell a shape");
+_Static_assert((int)GRPC_STATUS_COUNT == ROW_CALL_STATUSES, "a cell a status");
+
+/* A call that was sent elsewhere (a redirect, 421) has no status: it is no call yet. */
+static void count_call(struct route_row *row, const struct req *r)
+{
+    const struct grpc_call *c = r->grpc;
+    const bool web = r->kind == REQ_GRPC_WEB;
+    if (c->status >= GRPC_STATUS_COUNT)
+        return;
+    row_add(&row->calls[web][grpc_call_shape(c)][c->status], 1);
+    row_add(&row->messages_in, (int64_t)c->in.messages);
+    row_add(&row->messages_out, (int64_t)c->out.messages);
+}
 
 void metrics_count(const struct req *r)
 {
@@ -124,6 +139,8 @@ void metrics_count(const struct req *r)
     row_add(&row->requests[r->method][class_of(r)], 1);
     row_add(&row->body_in, (int64_t)r->body_in);
     row_add(&row->body_out, (int64_t)r->body_out);
+    if (r->grpc)
+        count_call(row, r);
     /* How long a tunnel stands says nothing about how long an answer takes. */
     row_observe(&row->seconds, r->kept.row ? r->kept.answered_us : r->took_us);
     if (r->kept.row)
@@ -187,7 +204,10 @@ static void answer_metrics(struct req *r)
         if (!o.over)
             break;
         slab_unref(text);
-        ASSERT(room < TEXT_MAX); /* the rows are bounded, and so is what is told of each */
+        if (room >= TEXT_MAX) { /* a thousand routes, each with every method, status and call */
+            req_fail(r, 500, "there are more metrics than one answer may have");
+            return;
+        }
         room *= 2;
     }
     r->answer.status = 200;

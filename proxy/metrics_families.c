@@ -29,15 +29,28 @@ static const struct plain {
     [STAT_connections_total] = {"headgate_connections_total"},
     [STAT_connections_refused] = {"headgate_connections_refused_total", "reason=\"per_ip\""},
     [STAT_proxy_headers_bad] = {"headgate_connections_refused_total", "reason=\"proxy_protocol\""},
-    [STAT_connections_h1] = {"headgate_protocol_connections", "protocol=\"http/1.1\""},
-    [STAT_connections_h2] = {"headgate_protocol_connections", "protocol=\"h2\""},
-    [STAT_connections_stream] = {"headgate_protocol_connections", "protocol=\"tcp\""},
+    [STAT_connections] = {.where = NOWHERE}, /* the sum of those below */
+#define CONNECTIONS(protocol, transport) \
+    "headgate_connections", "protocol=\"" protocol "\",transport=\"" transport "\""
+    [STAT_connections_handshake] = {CONNECTIONS("none", "handshake")},
+    [STAT_connections_h1] = {CONNECTIONS("http/1.1", "plain")},
+    [STAT_connections_h1_tls] = {CONNECTIONS("http/1.1", "tls")},
+    [STAT_connections_h2] = {CONNECTIONS("h2", "plain")},
+    [STAT_connections_h2_tls] = {CONNECTIONS("h2", "tls")},
+    [STAT_connections_tcp] = {CONNECTIONS("tcp", "plain")}, /* streams */
+    [STAT_connections_tcp_tls] = {CONNECTIONS("tcp", "tls")},
+#undef CONNECTIONS
     [STAT_handshakes_full] = {"headgate_tls_handshakes_total", "result=\"full\""},
     [STAT_handshakes_resumed] = {"headgate_tls_handshakes_total", "result=\"resumed\""},
     [STAT_handshakes_failed] = {"headgate_tls_handshakes_total", "result=\"failed\""},
     [STAT_requests_total] = {"headgate_http_requests_begun_total"},
     [STAT_requests_limited] = {"headgate_http_requests_limited_total"},
-    [STAT_requests] = {"headgate_http_requests_in_flight"},
+    [STAT_requests] = {.where = NOWHERE}, /* the sum of those below */
+    [STAT_requests_http] = {"headgate_http_requests_in_flight", "kind=\"http\""},
+    [STAT_requests_grpc] = {"headgate_http_requests_in_flight", "kind=\"grpc\""},
+    [STAT_requests_grpc_web] = {"headgate_http_requests_in_flight", "kind=\"grpc-web\""},
+    [STAT_requests_websocket] = {"headgate_http_requests_in_flight", "kind=\"websocket\""},
+    [STAT_requests_sse] = {"headgate_http_requests_in_flight", "kind=\"sse\""},
     /* headgate_http_requests_total has them by class */
     [STAT_answers_2xx] = {.where = NOWHERE},
     [STAT_answers_3xx] = {.where = NOWHERE},
@@ -92,26 +105,40 @@ static const char *const methods[ROW_METHODS] = {"other",  "GET",     "HEAD",   
 static const char *const classes[CLASSES] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
 static const char *const states[ROW_STATES] = {"backoff", "starting", "ready",
                                                "unready", "draining", "stopping"};
+static const char *const call_kinds[ROW_CALL_KINDS] = {"grpc", "grpc-web"};
+static const char *const call_shapes[ROW_CALL_SHAPES] = {"unary", "client_stream", "server_stream",
+                                                         "bidi_stream"};
+static const char *const call_statuses[ROW_CALL_STATUSES] = {
+    "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+    "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+    "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED"};
 static const struct dimension by_method = {"method", methods, ROW_METHODS};
 static const struct dimension by_class = {"status", classes, CLASSES};
 static const struct dimension by_state = {"state", states, ROW_STATES};
+static const struct dimension by_call_kind = {"kind", call_kinds, ROW_CALL_KINDS};
+static const struct dimension by_call = {"call", call_shapes, ROW_CALL_SHAPES};
+static const struct dimension by_call_status = {"grpc_status", call_statuses, ROW_CALL_STATUSES};
+
+#define DIMENSIONS 3
 
 static const struct family {
     const char *name;
     enum row_kind kind;
     enum type type;
     enum unit unit;
-    size_t offset;                         /* in the kind's struct */
-    const struct dimension *outer, *inner; /* inner: NULL, or outer has an array of it each */
-    bool sparse;                           /* what is 0 is left out */
+    size_t offset; /* in the kind's struct */
+    /* NULL after the last; the values of each are an array of the next. */
+    const struct dimension *by[DIMENSIONS];
+    bool sparse; /* what is 0 is left out */
     const char *help;
 } families[] = {
 #define ROUTE(field)    ROW_ROUTE, .offset = offsetof(struct route_row, field)
 #define SERVICE(field)  ROW_SERVICE, .offset = offsetof(struct service_row, field)
 #define LISTENER(field) ROW_LISTENER, .offset = offsetof(struct listener_row, field)
 #define PROCESS(field)  ROW_PROCESS, .offset = offsetof(struct process_row, field)
-    {"headgate_http_requests_total", ROUTE(requests), .type = COUNTER, .outer = &by_method,
-     .inner = &by_class, .sparse = true,
+    {"headgate_http_requests_total", ROUTE(requests), .type = COUNTER,
+     .by = {&by_method, &by_class}, .sparse = true,
      .help = "requests that ended, by method and class of status; none: the client or the backend "
              "went away before an answer"},
     {"headgate_http_request_duration_seconds", ROUTE(seconds), .type = HISTOGRAM,
@@ -120,7 +147,14 @@ static const struct family {
      .help = "bytes of request bodies"},
     {"headgate_http_response_body_bytes_total", ROUTE(body_out), .type = COUNTER,
      .help = "bytes of answers' bodies"},
-    {"headgate_service_answers_total", SERVICE(answers), .type = COUNTER, .outer = &by_class,
+    {"headgate_grpc_calls_total", ROUTE(calls), .type = COUNTER,
+     .by = {&by_call_kind, &by_call, &by_call_status}, .sparse = true,
+     .help = "gRPC and gRPC-Web calls that ended; call: as far as the messages told"},
+    {"headgate_grpc_request_messages_total", ROUTE(messages_in), .type = COUNTER, .sparse = true,
+     .help = "whole messages from clients in gRPC and gRPC-Web calls that ended"},
+    {"headgate_grpc_response_messages_total", ROUTE(messages_out), .type = COUNTER, .sparse = true,
+     .help = "whole messages to clients in gRPC and gRPC-Web calls that ended"},
+    {"headgate_service_answers_total", SERVICE(answers), .type = COUNTER, .by = {&by_class},
      .sparse = true, .help = "answers of the service's instances by class of status"},
     {"headgate_service_response_duration_seconds", SERVICE(seconds), .type = HISTOGRAM,
      .help = "time from the choice of an instance to the head of its answer"},
@@ -138,7 +172,7 @@ static const struct family {
      .help = "requests that instances work on now"},
     {"headgate_service_requests_waiting", SERVICE(waiting), .type = GAUGE,
      .help = "requests that wait for a ready instance now"},
-    {"headgate_service_instances", SERVICE(instances), .type = GAUGE, .outer = &by_state,
+    {"headgate_service_instances", SERVICE(instances), .type = GAUGE, .by = {&by_state},
      .help = "instances by state"},
     {"headgate_service_restarts_total", SERVICE(restarts), .type = COUNTER,
      .help = "instances that ended by themselves, or did not become ready, and were started again"},
@@ -290,21 +324,32 @@ static void write_histogram(const struct line *l, const struct row_histogram *h)
     write_line(l, "_count", STR_NULL, ONE, n);
 }
 
-/* Values along one dimension, or two. */
+static unsigned values_of(const struct family *f)
+{
+    unsigned n = 1;
+    for (unsigned d = 0; d < DIMENSIONS && f->by[d]; d++)
+        n *= f->by[d]->n;
+    return n;
+}
+
+/* Values along the dimensions, of which there may be none. */
 static void write_values(const struct line *l, const struct family *f, const int64_t *v)
 {
-    char mem[80];
-    const unsigned n = f->outer ? f->outer->n : 1, m = f->inner ? f->inner->n : 1;
-    for (unsigned i = 0; i < n * m; i++) {
+    char mem[128];
+    const unsigned all = values_of(f);
+    for (unsigned i = 0; i < all; i++) {
         struct out more = out_on(mem, sizeof(mem));
+        unsigned left = all, at = i;
         if (f->sparse && v[i] == 0)
             continue;
-        if (f->outer)
-            out_label(&more, f->outer->label, str_of(f->outer->values[i / m]));
-        if (f->inner) {
-            out_char(&more, ',');
-            out_label(&more, f->inner->label, str_of(f->inner->values[i % m]));
+        for (unsigned d = 0; d < DIMENSIONS && f->by[d]; d++) {
+            left /= f->by[d]->n;
+            if (d)
+                out_char(&more, ',');
+            out_label(&more, f->by[d]->label, str_of(f->by[d]->values[at / left]));
+            at %= left;
         }
+        ASSERT(!more.over);
         write_line(l, "", out_done(&more), f->unit, v[i]);
     }
 }
@@ -448,6 +493,14 @@ static void mdoc_labels_end(FILE *f, const char *help)
     fputs(".\n", f);
 }
 
+/* The names alone. */
+static void mdoc_plain_labels(FILE *f, struct str labels)
+{
+    struct str one;
+    while (str_split(&labels, ',', &one))
+        fprintf(f, " " STR_FMT, STR_ARG(str_sub(one, 0, str_chr(one, '='))));
+}
+
 static void mdoc_plain(FILE *f)
 {
     char mem[128], mem_before[128] = "";
@@ -458,10 +511,7 @@ static void mdoc_plain(FILE *f)
         const char *name = plain_name(s, mem);
         if (strcmp(name, mem_before) != 0) {
             mdoc_head(f, name, stats_is_gauge(s) ? GAUGE : COUNTER);
-            if (plain[i].labels)
-                fprintf(f, " " STR_FMT,
-                        STR_ARG(str_sub(str_of(plain[i].labels), 0,
-                                        str_chr(str_of(plain[i].labels), '='))));
+            mdoc_plain_labels(f, str_of(plain[i].labels));
             mdoc_labels_end(f, stats_help(s));
         }
         memcpy(mem_before, name, strlen(name) + 1);
@@ -475,10 +525,8 @@ static void mdoc_rows(FILE *f)
         mdoc_head(f, m->name, m->type);
         for (unsigned k = 0; k < ROWS_LABELS_MAX && rows_label(m->kind, k); k++)
             fprintf(f, " %s", rows_label(m->kind, k));
-        if (m->outer)
-            fprintf(f, " %s", m->outer->label);
-        if (m->inner)
-            fprintf(f, " %s", m->inner->label);
+        for (unsigned d = 0; d < DIMENSIONS && m->by[d]; d++)
+            fprintf(f, " %s", m->by[d]->label);
         mdoc_labels_end(f, m->help);
     }
 }

@@ -69,6 +69,23 @@ static bool internal(const struct req *r)
     return r->client->kind == LISTENER_METRICS;
 }
 
+_Static_assert(STAT_requests_sse == STAT_requests_http + REQ_EVENTS, "a gauge a kind");
+
+static void add_kind(const struct req *r, int64_t n)
+{
+    stats_add((enum stats_id)(STAT_requests_http + r->kind_counted), n);
+}
+
+/* The gauges follow what the steps, and the answer's head, found it to be. */
+static void count_kind(struct req *r)
+{
+    if (r->kind == r->kind_counted || internal(r))
+        return;
+    add_kind(r, -1);
+    r->kind_counted = r->kind;
+    add_kind(r, 1);
+}
+
 static struct req *new_in(struct arena *home, struct client *c, const struct codec *codec,
                           void *stream)
 {
@@ -90,6 +107,7 @@ static struct req *new_in(struct arena *home, struct client *c, const struct cod
     if (!internal(r)) {
         stats_inc(requests_total);
         stats_inc(requests);
+        add_kind(r, 1);
     }
     return r;
 }
@@ -317,6 +335,7 @@ static void step_handler(struct req *r)
         [CONF_REDIRECT] = &redirect_handler,
         [CONF_RESPOND] = &respond_handler,
     };
+    count_kind(r);
     r->handler = handlers[r->route->handler];
     r->handler->start(r);
 }
@@ -428,6 +447,7 @@ static void head_out(struct req *r, bool end)
 {
     r->state = end ? REQ_DONE : REQ_ANSWERING;
     account(r);
+    count_kind(r);
     count_answer(r);
     r->codec->head(r, end);
 }
@@ -716,6 +736,7 @@ void req_close(struct req *r)
         access_log_write(r);
         metrics_count(r);
         stats_dec(requests);
+        add_kind(r, -1);
     }
     budget_recount(&r->client->budget, &r->counted, 0);
     loop_free_later(r, req_free);

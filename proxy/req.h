@@ -80,8 +80,8 @@ struct req {
     struct arena *home;    /* where it lies itself: the same one, or one that a tunnel keeps */
     struct snapshot *snap; /* counted */
     enum req_state state;
-    enum req_kind kind;
-    uint64_t id; /* of the process; text by req_id_text */
+    enum req_kind kind, kind_counted; /* the latter: in the gauges */
+    uint64_t id;                      /* of the process; text by req_id_text */
 
     /* Each of these texts is named in leave_head (req.c), which moves them. */
     enum http_method method;

@@ -429,3 +429,11 @@ void rows_total(enum row_kind k, unsigned row, void *into)
             sum[i] += get(&c->v[i]);
     }
 }
+
+bool rows_total_of(enum row_kind k, const struct row_key *key, void *into)
+{
+    const unsigned row = head ? row_find(k, key) : 0;
+    if (row)
+        rows_total(k, row, into);
+    return row != 0;
+}

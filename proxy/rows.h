@@ -40,10 +40,15 @@ struct row_histogram {
 enum { CLASS_NONE, CLASS_1XX, CLASS_2XX, CLASS_3XX, CLASS_4XX, CLASS_5XX, CLASSES };
 enum { ROW_METHODS = 10 }; /* as in enum http_method */
 
+/* gRPC and gRPC-Web; as in enum grpc_shape; as in enum grpc_status. */
+enum { ROW_CALL_KINDS = 2, ROW_CALL_SHAPES = 4, ROW_CALL_STATUSES = 17 };
+
 struct route_row {
     int64_t requests[ROW_METHODS][CLASSES];
     int64_t body_in, body_out; /* bytes */
     struct row_histogram seconds;
+    int64_t calls[ROW_CALL_KINDS][ROW_CALL_SHAPES][ROW_CALL_STATUSES];
+    int64_t messages_in, messages_out;
 };
 
 enum { ROW_STATES = 6 }; /* of instances: enum inst_state without INST_GONE */
@@ -147,5 +152,7 @@ bool rows_get(enum row_kind k, unsigned row, uint64_t now, char mem[static ROWS_
 size_t rows_size(enum row_kind k); /* of the kind's struct */
 /* The whole row over all processes, into the kind's struct. */
 void rows_total(enum row_kind k, unsigned row, void *into);
+/* … of the row of that name; false: it has none. */
+bool rows_total_of(enum row_kind k, const struct row_key *key, void *into);
 
 #endif

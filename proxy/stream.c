@@ -177,7 +177,6 @@ static void stream_close(struct stream *s)
     snapshot_unref(&s->snap);
     list_remove(&s->link);
     front_leave(&s->pass);
-    stats_dec(connections_stream);
     loop_free_later(s, stream_free);
 }
 
@@ -461,6 +460,7 @@ static void connect_failed(struct stream *s, const char *err)
 
 static void begin(struct stream *s)
 {
+    front_count_as(&s->pass, s->def->tls ? STAT_connections_tcp_tls : STAT_connections_tcp);
     s->wait_until = loop_now_ms() + s->def->service->wait_ready;
     s->service = backend_service(s->def->service->name);
     backend_stream_enter(s->service, &s->held, on_held);
@@ -584,7 +584,6 @@ static struct stream *stream_new(const struct front_pass *pass, const struct fro
     s->def = def;
     s->address = door->address;
     list_append(&streams, &s->link);
-    stats_inc(connections_stream);
     return s;
 }
 

@@ -1,11 +1,14 @@
 """Metrics in Prometheus' format, /healthz and /readyz: what is counted, by which names, and when it may go down (never)."""
 import re
 
+from h2backend import H2Backend
+from h2wire import h2
 from headgate import *
 from load import Load
+from test_grpc import by_path, grpc_site, message
 
 LINE = re.compile(r'^([a-z_]+)(?:\{(.*)\})? (-?[0-9.]+(?:e[+-]?[0-9]+)?)$')
-LABEL = re.compile(r'([a-z]+)="((?:[^"\\]|\\.)*)"(?:,|$)')
+LABEL = re.compile(r'([a-z_]+)="((?:[^"\\]|\\.)*)"(?:,|$)')
 
 
 class Scrape:
@@ -164,7 +167,7 @@ def test_counts_are_exact(t):
     assert s.get("headgate_service_response_duration_seconds_count", service="api") == 7
     assert 1 <= s.get("headgate_service_connects_total", service="api") <= 7
     assert s.get("headgate_http_requests_begun_total") == 32, "scrapes are not requests of a site"
-    assert s.get("headgate_http_requests_in_flight") == 0
+    assert s.sum("headgate_http_requests_in_flight") == 0
     assert s.sum("headgate_tls_handshakes_total", result="full") == 17
     assert s.get("headgate_listener_connections_total", kind="https") == 17
     assert s.get("headgate_listener_connections_total", kind="http") == 15
@@ -183,15 +186,16 @@ def test_clients_make_no_series(t):
     gate.get("/", "unknown.example", secure=False)
     gate.get("/", "beta.localhost", secure=False, method="BREW")
     gate.get("/", "beta.localhost", secure=False)
-    s = w.wait("4 requests", lambda s: s.sum("headgate_http_requests_total") == 4)
-    n = sum(len(v) for v in s.values.values())
+    s = w.wait("4 requests, and each process was looked at", lambda s: s.sum("headgate_http_requests_total") == 4 and all(
+        s.get("headgate_process_resident_memory_bytes", process=p) > 0 for p in ("master", "agent", "worker 0", "worker 1")))
+    before = {(name, key) for name, v in s.values.items() for key in v}
     for i in range(30):
         gate.get(f"/evil-{i}\"}}", f"evil-{i}.example", secure=False)
         gate.get(f"/evil-{i}%22x?evil", "beta.localhost", secure=False, method=f"EVIL{i}" if i % 2 else "GET")
     s = w.wait("64 requests", lambda s: s.sum("headgate_http_requests_total") == 64)
     assert s.get("headgate_http_requests_total", host="_other", channel="_other", route="_other", method="GET", status="4xx") == 31
     assert "evil" not in s.text.lower() and "unknown.example" not in s.text
-    assert sum(len(v) for v in s.values.values()) == n
+    assert {(name, key) for name, v in s.values.items() for key in v} == before
 
 
 @case(serial=True)
@@ -210,7 +214,7 @@ def test_never_down(t):
     after = w.wait("restarts", lambda s: s.get("headgate_process_restarts_total", process="worker") == 2)
     never_down(s, after)
     assert after.sum("headgate_http_requests_total") == 80
-    assert after.get("headgate_connections") <= 1 and after.get("headgate_http_requests_in_flight") == 0
+    assert after.sum("headgate_connections") <= 1 and after.sum("headgate_http_requests_in_flight") == 0
     gate.reload_ok(channels(t.service("ok")).replace("      /gone: { respond: bye, status: 410 }\n", "      /new: { respond: new }\n"),
                    top={"workers": "1"})
     gate.get("/new", "beta.localhost", secure=False)
@@ -366,6 +370,55 @@ def test_stays_reachable_when_full(t):
     w = Watched(t, channels(t.service("ok")), workers=1, top={"limits": "{ connections: 4 }"})
     held = [w.gate.plain() for _ in range(4)]
     s = w.wait("4 connections", lambda s: s.get("headgate_listener_connections", kind="http") == 4)
-    assert s.get("headgate_connections") == 5
+    assert s.sum("headgate_connections") == 5
     for c in held:
         c.close()
+
+
+# --- what is under way, and calls
+
+class Calls:
+    """A gate with a gRPC backend by hand."""
+
+    def __init__(self, t):
+        self.backend = H2Backend(by_path)
+        t.defer(self.backend.close)
+        self.watched = Watched(t, grpc_site(f'url: "{self.backend.url}"', "{ service: app, max_message: 1KiB }"), workers=1)
+        self.gate = self.watched.gate
+        self.before = self.watched.scrape()
+
+    def call(self, path, type="application/grpc", body=None):
+        with h2(self.gate) as c:
+            headers = [("content-type", type), ("te", "trailers")]
+            return c.outcome(c.request("POST", path, headers=headers, body=message(b"q") if body is None else body))
+
+
+def grown(before, after, name):
+    """What was added to each series, by the labels that tell one call from the other."""
+    keys = set(before.values.get(name, {})) | set(after.values.get(name, {}))
+    rise = {k: after.values.get(name, {}).get(k, 0) - before.values.get(name, {}).get(k, 0) for k in keys}
+    return {tuple(dict(k)[label] for label in ("kind", "call", "grpc_status")): v for k, v in rise.items() if v}
+
+
+CALLS = [
+    Row("ok", path="/ok", want=("grpc", "unary", "OK"), messages=(1, 1)),
+    Row("web", path="/ok", type="application/grpc-web+proto", want=("grpc-web", "unary", "OK"), messages=(1, 1)),
+    Row("client_stream", path="/ok", body=message(b"a") + message(b"b") + message(b"c"), want=("grpc", "client_stream", "OK"), messages=(3, 1)),
+    Row("not_found", path="/trailers_only", want=("grpc", "unary", "NOT_FOUND"), messages=(1, 0)),
+    Row("no_grpc_at_all", path="/html/404", want=("grpc", "unary", "UNIMPLEMENTED"), messages=(1, 0)),
+    Row("made_by_the_gate", path="/hang_up", want=("grpc", "unary", "UNAVAILABLE"), messages=(1, 0)),
+    Row("too_large", path="/ok", body=message(b"x" * 2000), want=("grpc", "unary", "RESOURCE_EXHAUSTED"), messages=(0, 0)),
+]
+
+
+@table(CALLS, setup=Calls, serial=True)
+def test_grpc_calls(t, s, row):
+    """A call counts once, by kind, shape and grpc-status; so do its whole messages; and as a request of its route."""
+    before = s.watched.scrape()
+    s.call(row.path, row.__dict__.get("type", "application/grpc"), row.__dict__.get("body"))
+    after = s.watched.wait("the call", lambda x: x.sum("headgate_grpc_calls_total") > before.sum("headgate_grpc_calls_total"))
+    assert grown(before, after, "headgate_grpc_calls_total") == {row.want: 1}, grown(before, after, "headgate_grpc_calls_total")
+    seen = tuple(after.sum(n) - before.sum(n) for n in ("headgate_grpc_request_messages_total", "headgate_grpc_response_messages_total"))
+    assert seen == row.messages, seen
+    assert after.sum("headgate_http_requests_total", method="POST") == before.sum("headgate_http_requests_total", method="POST") + 1
+    assert t.run(["promtool", "check", "metrics"], input=after.text).returncode == 0

@@ -701,7 +701,7 @@ def test_counted(t):
         assert s.get("headgate_stream_received_bytes_total", kind="stream", address=address) == len(PATTERN)
         assert s.get("headgate_stream_sent_bytes_total", kind="stream", address=address) == len(PATTERN)
         assert s.get("headgate_service_requests_in_flight", channel="s", service="app") == 1
-        assert s.get("headgate_protocol_connections", protocol="tcp") == 1
+        assert s.get("headgate_connections", protocol="tcp", transport="tls") == 1
     wait_for("the gauge to fall", lambda: scrape().get("headgate_listener_connections", kind="stream", address=address) == 0)
     listed = [x for x in g.gate.status()["listeners"] if x["kind"] == "stream"]
     assert sorted(x["address"] for x in listed) == sorted([address, f"127.0.0.1:{g.plain_port}"]), listed
