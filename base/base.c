@@ -3,6 +3,7 @@
  * random source's.
  */
 #include "base/base.h"
+#include "base/utf8.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -156,25 +157,16 @@ void out_fmt(struct out *o, const char *fmt, ...)
         o->n += (size_t)n;
 }
 
-/* Length of the well-formed UTF-8 sequence at p, 0 when there is none (RFC 3629). */
-static size_t utf8_len(const unsigned char *p, size_t n)
+void out_utf8(struct out *o, struct str s)
 {
-    size_t len = p[0] < 0x80   ? 1
-                 : p[0] < 0xc2 ? 0
-                 : p[0] < 0xe0 ? 2
-                 : p[0] < 0xf0 ? 3
-                 : p[0] < 0xf5 ? 4
-                               : 0;
-    if (!len || len > n)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f))
-        return 0;
-    if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return len;
+    while (s.n) {
+        const size_t len = utf8_len(s.p, s.n);
+        if (len)
+            out_bytes(o, s.p, len);
+        else
+            out_lit(o, "\xef\xbf\xbd");
+        s = str_sub(s, len ? len : 1, s.n);
+    }
 }
 
 static void out_json_char(struct out *o, unsigned char c)

@@ -136,6 +136,7 @@ void out_u64(struct out *o, uint64_t v);
 void out_hex(struct out *o, uint64_t v, unsigned digits);
 void out_fmt(struct out *o, const char *fmt, ...) PRINTF(2, 3); /* cold paths only */
 void out_json(struct out *o, struct str s); /* with the quotes; bad UTF-8 becomes U+FFFD */
+void out_utf8(struct out *o, struct str s); /* each bad byte becomes U+FFFD: up to 3 times s.n */
 void out_html(struct out *o, struct str s); /* & < > " ' escaped */
 static inline struct str out_done(const struct out *o)
 {

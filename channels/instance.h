@@ -1,7 +1,8 @@
 /*
  * instance.h - inside channels/: what the supervisor, its services and their instances are made of,
  * and the calls between supervise.c (state × event), services.c (what should run), instance.c (the
- * process), address.c, orphans.c, record.c and adopt.c. Others include supervise.h.
+ * process), address.c, orphans.c, record.c, adopt.c, logs.c and names.c. Others include
+ * supervise.h.
  */
 #ifndef HG_INSTANCE_H
 #define HG_INSTANCE_H
@@ -184,6 +185,11 @@ void notify_close(struct instance *i);
 /* logs.c */
 void logs_start(struct supervisor *s);
 void logs_stop(struct supervisor *s);
+
+/* names.c */
+/* What to say to a name that is none: in a. `channels`: names of channels would do too. */
+const char *supervisor_no_such(const struct supervisor *s, struct arena *a, struct str name,
+                               bool channels);
 
 /* orphans.c */
 /* Is this process, which may have ended already, of the instance? `uid`: as the kernel told it. */

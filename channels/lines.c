@@ -49,11 +49,11 @@ static int by_seq(const void *a, const void *b)
 }
 
 /* The last ones of each service are enough: those of all together are among them. */
-unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n,
+unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n, size_t bytes,
                     const struct line ***out)
 {
     size_t most = 0;
-    unsigned got = 0;
+    unsigned got = 0, keep = 0;
     for (unsigned i = 0; i < n_of; i++)
         most += MIN(of[i]->n, n);
     const struct line **v = calloc(most + 1, sizeof(*v));
@@ -64,10 +64,11 @@ unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n,
             v[got++] = container_of(at, struct line, link);
     }
     qsort(v, got, sizeof(*v), by_seq);
-    unsigned drop = got - MIN(got, n);
-    memmove(v, v + drop, (got - drop) * sizeof(*v));
+    for (; keep < MIN(got, n) && v[got - keep - 1]->n <= bytes; keep++)
+        bytes -= v[got - keep - 1]->n;
+    memmove(v, v + got - keep, keep * sizeof(*v));
     *out = v;
-    return got - drop;
+    return keep;
 }
 
 void lines_fini(struct kept_lines *l)

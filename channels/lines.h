@@ -32,8 +32,11 @@ struct kept_lines {
 /* A copy is kept; the oldest ones go to make room. Returned: the one that was added, borrowed. */
 const struct line *lines_add(struct kept_lines *l, const char *service, uint64_t instance,
                              const char *stream, struct str text);
-/* The last `n` of several services, by time; *out is malloc'ed, its lines borrowed. */
-unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n,
+/*
+ * The last `n` of several services, by time, and no more than `bytes` of text; *out is malloc'ed,
+ * its lines borrowed.
+ */
+unsigned lines_last(struct kept_lines *const *of, unsigned n_of, unsigned n, size_t bytes,
                     const struct line ***out);
 void lines_fini(struct kept_lines *l);
 

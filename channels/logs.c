@@ -6,6 +6,8 @@
 
 #include "channels/instance.h"
 
+#define LAST_BYTES (4 * 1024 * 1024) /* of text at once: it is one answer */
+
 /* "beta" means all services of beta, "beta/api" that one. */
 static bool is_meant(const struct service *svc, struct str of)
 {
@@ -42,7 +44,8 @@ void logs_stop(struct supervisor *s)
         list_remove(s->log_readers.next);
 }
 
-const char *supervisor_logs(struct supervisor *s, struct log_reader *r, unsigned n, bool follow)
+const char *supervisor_logs(struct supervisor *s, struct arena *a, struct log_reader *r, unsigned n,
+                            bool follow)
 {
     struct kept_lines **of = NULL;
     const struct line **lines;
@@ -56,8 +59,8 @@ const char *supervisor_logs(struct supervisor *s, struct log_reader *r, unsigned
         of[n_of++] = &svc->lines;
     }
     if (!n_of)
-        return "there is no such channel or service; `headgate status` lists them";
-    unsigned got = lines_last(of, n_of, n, &lines);
+        return supervisor_no_such(s, a, r->of, true);
+    unsigned got = lines_last(of, n_of, n, LAST_BYTES, &lines);
     for (unsigned i = 0; i < got; i++)
         r->on_line(r, lines[i]);
     free(lines);

@@ -400,13 +400,13 @@ struct str supervisor_name_of(const struct supervisor *s, uint64_t id)
     return i && i->url && !i->backend.addr.len ? i->backend.name : STR_NULL;
 }
 
-const char *supervisor_restart(struct supervisor *s, struct str name)
+const char *supervisor_restart(struct supervisor *s, struct arena *a, struct str name)
 {
     struct service *svc = service_find(s, name);
     if (s->stopping)
         return "headgate is stopping";
     if (!svc || !svc->def)
-        return "there is no such service; `headgate status` lists them";
+        return supervisor_no_such(s, a, name, false);
     if (!svc->def->n_argv)
         return "this service has a url: headgate does not start it and cannot restart it";
     log_info("restart asked for", "service", "%s", svc->name);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "channels/instance.h"
 
 static const char *const words[] = {
@@ -52,11 +53,9 @@ static void set(json_t *o, const char *key, json_t *value)
     ASSERT(rc == 0);
 }
 
-/* Words of other programs may be no UTF-8, which jansson refuses. */
 static json_t *text(const char *z)
 {
-    json_t *v = json_string(z ? z : "");
-    return v ? v : json_string("(not UTF-8)");
+    return json_text(str_of(z));
 }
 
 static json_t *instance_json(const struct instance *i)

@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "base/arena.h"
 #include "channels/lines.h"
 #include "conf/conf.h"
 
@@ -93,9 +94,10 @@ void supervisor_instance_idle(struct supervisor *s, uint64_t id);
 void supervisor_held(struct supervisor *s, struct str service);
 /*
  * `headgate restart CHANNEL/SERVICE`: a new instance, and when it is ready the old one drains (a
- * fixed address: the old one stops first). Returns what is wrong with the name, or NULL.
+ * fixed address: the old one stops first). Returns what is wrong with the name (may be in a), or
+ * NULL.
  */
-const char *supervisor_restart(struct supervisor *s, struct str service) MUST_USE;
+const char *supervisor_restart(struct supervisor *s, struct arena *a, struct str service) MUST_USE;
 /* Calls on_instance for each one that workers should know (a new worker needs them all). */
 void supervisor_replay(struct supervisor *s,
                        void (*each)(void *ctx, uint64_t id, const char *service, enum inst_state,
@@ -122,11 +124,11 @@ struct log_reader {
     void (*on_line)(struct log_reader *r, const struct line *line); /* must not call back */
 };
 /*
- * `headgate logs`: on_line for the last `n` lines, oldest first, from inside this call; with
- * `follow` for each later one too, until supervisor_logs_leave. Returns what is wrong with the
- * name.
+ * `headgate logs`: on_line for the last `n` lines, up to 4 MiB of text, oldest first, from inside
+ * this call; with `follow` for each later one too, until supervisor_logs_leave. Returns what is
+ * wrong with the name (in a).
  */
-const char *supervisor_logs(struct supervisor *s, struct log_reader *r, unsigned n,
+const char *supervisor_logs(struct supervisor *s, struct arena *a, struct log_reader *r, unsigned n,
                             bool follow) MUST_USE;
 void supervisor_logs_leave(struct log_reader *r);
 json_t *supervisor_status(

@@ -8,8 +8,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "base/json.h"
+#include "base/utf8.h"
 #include "conf/diag.h"
-#include "conf/utf8.h"
 
 #define EXCERPT_MAX 160 /* columns of an excerpt line */
 #define DIAGS_MAX   500 /* more than anyone reads; the count goes on */
@@ -433,13 +434,6 @@ static void write_short(const struct painter *p, const struct diag *g)
     if (g->hint.n)
         fprintf(p->to, " (" STR_FMT ")", STR_ARG(g->hint));
     fputc('\n', p->to);
-}
-
-/* A JSON string even of text that is no UTF-8 (paths can be anything). */
-static json_t *json_text(struct str s)
-{
-    json_t *j = json_stringn(s.p ? s.p : "", s.n);
-    return j ? j : json_string("(not UTF-8)");
 }
 
 static json_t *json_place(struct diag_place at)

@@ -3,8 +3,8 @@
  * words for what libyaml stumbles over: above all values that need quotes, shown mended. The tree
  * is made in yaml.c.
  */
+#include "base/utf8.h"
 #include "conf/tree.h"
-#include "conf/utf8.h"
 
 static bool scan_characters(struct diags *d, const struct conf_file *file)
 {

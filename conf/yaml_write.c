@@ -4,7 +4,7 @@
  */
 #include "conf/yaml_write.h"
 
-#include "conf/utf8.h"
+#include "base/utf8.h"
 
 #define ESCAPED_MAX 6 /* "\u2028" for three bytes, "\x01" for one */
 

@@ -5,6 +5,7 @@
  */
 #include <time.h>
 
+#include "base/utf8.h"
 #include "proxy/access_log.h"
 #include "proxy/grpc_call.h"
 
@@ -52,40 +53,6 @@ static bool needs_escape(struct str s)
     return false;
 }
 
-/* Overlong forms, surrogates and what lies above U+10FFFF show in the second byte (RFC 3629 4). */
-static bool utf8_second_fits(unsigned char lead, unsigned char second)
-{
-    switch (lead) {
-    case 0xe0:
-        return second >= 0xa0;
-    case 0xed:
-        return second <= 0x9f;
-    case 0xf0:
-        return second >= 0x90;
-    case 0xf4:
-        return second <= 0x8f;
-    default:
-        return true;
-    }
-}
-
-/* Length of the UTF-8 sequence at s.p[i], 0 when it is none. */
-static unsigned utf8_len(struct str s, size_t i)
-{
-    const unsigned char *p = (const unsigned char *)s.p + i;
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] < 0xc2 || p[0] > 0xf4)
-        return 0;
-    const unsigned n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (n > s.n - i || !utf8_second_fits(p[0], p[1]))
-        return 0;
-    for (unsigned k = 1; k < n; k++)
-        if ((p[k] & 0xc0) != 0x80)
-            return 0;
-    return n;
-}
-
 static void put_u_escape(struct out *o, unsigned char c)
 {
     out_lit(o, "\\u00");
@@ -102,7 +69,7 @@ static void put_escaped(struct out *o, struct str s, size_t cut)
     }
     for (size_t i = 0; i < s.n;) {
         const unsigned char c = (unsigned char)s.p[i];
-        const unsigned n = utf8_len(s, i);
+        const size_t n = utf8_len(s.p + i, s.n - i);
         if (o->n + 6 + 3 > stop) { /* the longest escape, and the mark */
             out_lit(o, "\xe2\x80\xa6");
             return;

@@ -13,12 +13,13 @@
 
 #include "base/file.h"
 #include "base/io.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "proxy/admin.h"
 
 #define REQUEST_MAX (64 * 1024)
 #define CONNS_MAX   64
-#define STREAM_MAX  (512 * 1024) /* bytes that may wait for one who follows */
+#define STREAM_MAX  (512 * 1024) /* bytes that may wait for one connection; an answer is more */
 
 struct admin {
     int fd;
@@ -39,7 +40,8 @@ struct admin_conn {
     struct turn_task more; /* after an answer: the next line, from a flat stack */
     enum conn_state state;
     bool eof;
-    char *in; /* bytes of the next request */
+    bool starved; /* a line was refused: it hears of it when there is room */
+    char *in;     /* bytes of the next request */
     size_t n;
 };
 
@@ -66,8 +68,7 @@ static struct str reply_line(enum admin_status status, struct str text, json_t *
 {
     json_t *reply = more ? more : json_object();
     json_object_set_new(reply, "status", json_integer(status));
-    json_t *words = json_stringn(text.p ? text.p : "", text.n);
-    json_object_set_new(reply, "text", words ? words : json_string("(not UTF-8)"));
+    json_object_set_new(reply, "text", json_text(text));
     char *dump = json_dumps(reply, JSON_COMPACT);
     json_decref(reply);
     ASSERT(dump);
@@ -92,8 +93,11 @@ bool admin_stream(struct admin_conn *c, json_t *object)
     bool fits = io_queued(&c->io) < STREAM_MAX;
     char *dump = fits ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
-    if (!fits)
+    if (!fits) {
+        c->starved = true;
+        io_want_drain(&c->io);
         return false;
+    }
     ASSERT(dump);
     io_write(&c->io, dump, strlen(dump));
     io_write(&c->io, "\n", 1);
@@ -129,6 +133,10 @@ static void conn_take_line(struct admin_conn *c)
 {
     if (c->state != CONN_READING)
         return;
+    if (io_queued(&c->io) >= STREAM_MAX) { /* who asks and asks and does not read waits */
+        io_want_drain(&c->io);
+        return;
+    }
     size_t end = str_chr((struct str){c->in, c->n}, '\n');
     if (end < c->n) {
         char *line = strndup(c->in, end);
@@ -170,7 +178,16 @@ static void on_eof(struct io *io)
 
 static void on_drain(struct io *io)
 {
-    conn_close(container_of(io, struct admin_conn, io));
+    struct admin_conn *c = container_of(io, struct admin_conn, io);
+    if (c->state == CONN_ENDING) {
+        conn_close(c);
+        return;
+    }
+    if (c->starved) {
+        c->starved = false;
+        c->admin->ops->on_room(c->admin->ctx, c);
+    }
+    conn_take_line(c);
 }
 
 static void on_error(struct io *io, const char *err)
@@ -182,6 +199,19 @@ static void on_error(struct io *io, const char *err)
 static const struct io_ops conn_ops = {
     .on_read = on_read, .on_eof = on_eof, .on_drain = on_drain, .on_error = on_error};
 
+/* Said at once, without a connection of ours. */
+static void refuse(int fd)
+{
+    struct str line = reply_line(
+        ADMIN_REFUSED,
+        STR("headgate: too many connections to the admin socket, end one of `headgate logs -f`\n"),
+        NULL);
+    if (send(fd, line.p, line.n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)line.n)
+        (void)!send(fd, "\n", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    free((void *)(uintptr_t)line.p);
+    close(fd);
+}
+
 static void on_accept(evutil_socket_t fd, short what, void *arg)
 {
     struct admin *s = arg;
@@ -190,7 +220,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     if (client < 0)
         return;
     if (s->n_conns >= CONNS_MAX) {
-        close(client);
+        refuse(client);
         return;
     }
     struct admin_conn *c = calloc(1, sizeof(*c));

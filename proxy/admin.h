@@ -29,6 +29,8 @@ struct admin_conn;
 struct admin_ops {
     /* `request` is borrowed. Exactly one admin_reply must follow, now or later. */
     void (*on_request)(void *ctx, struct admin_conn *c, const char *verb, json_t *request);
+    /* All that waited for it is out, after admin_stream had to refuse a line. */
+    void (*on_room)(void *ctx, struct admin_conn *c);
     /* The connection is gone; no reply may come any more. */
     void (*on_closed)(void *ctx, struct admin_conn *c);
 };
@@ -43,7 +45,8 @@ struct admin *admin_open(struct arena *a, const char *path, mode_t mode, gid_t g
 void admin_reply(struct admin_conn *c, enum admin_status status, struct str text, json_t *more);
 /*
  * Behind an answer, one more line for who follows something. False when the other end is so slow
- * that too much waits for it already: then it is not sent. `object` is stolen either way.
+ * that too much waits for it already: then it is not sent, and on_room follows. `object` is stolen
+ * either way.
  */
 bool admin_stream(struct admin_conn *c, json_t *object) MUST_USE;
 /* The last words of a process that ends now: written at once, without the loop. */
@@ -56,15 +59,16 @@ void admin_close(struct admin **s);
 
 /*
  * Sends one request and waits for its answer, with no limit of time: a reload takes as long as it
- * takes. NULL and a sentence (in a) in *err when there is no server, or it went away.
+ * takes; an answer has at most 64 MiB. NULL and a sentence (in a) in *err when there is no server,
+ * it went away, or what it said is no answer.
  * `till_exit`: after the answer, waits until the server's process is gone.
  */
 json_t *admin_call(struct arena *a, const char *path, json_t *request, bool till_exit,
                    const char **err);
 /*
  * The same, and then each further line of the server by each(), which owns it and returns false to
- * go; the first one is the answer. NULL when each() went or the server ended; else why there was no
- * answer.
+ * go; the first one is the answer. NULL when each() went or the server ended after it; else why
+ * there was no answer, or no line.
  */
 const char *admin_follow(struct arena *a, const char *path, json_t *request,
                          bool (*each)(void *ctx, json_t *line), void *ctx) MUST_USE;

@@ -65,6 +65,12 @@ struct conf *cli_load(struct cli *c, struct conf_source *src, unsigned flags, st
 /* cli_status.c */
 void cli_print_status(const json_t *status, bool colour, FILE *to);
 
+/* cli_text.c */
+/* s as it may be shown on a terminal: control characters written out, as "\x1b"; in a. */
+struct str cli_harmless(struct arena *a, struct str s);
+/* The same for all strings of a document, in their place. */
+void cli_make_harmless(json_t *j);
+
 /* cli_logs.c */
 int cli_logs(struct cli *c, bool colour);
 

@@ -6,12 +6,14 @@
 
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "proxy/admin.h"
 
 struct show {
     const struct cli *cli;
-    bool colour, answered;
+    struct arena *scratch; /* of one line */
+    bool colour, terminal, answered;
     int status;
 };
 
@@ -20,22 +22,33 @@ static long long number_of(const json_t *o, const char *key)
     return json_integer_value(json_object_get(o, key));
 }
 
+/* What a service prints must not reach a terminal as it is; a file or a program gets the bytes. */
+static struct str text_of(const struct show *s, const json_t *o, const char *key)
+{
+    const json_t *j = json_object_get(o, key);
+    const struct str text = {json_string_value(j), json_string_length(j)};
+    return s->terminal ? cli_harmless(s->scratch, text) : text;
+}
+
 static void print_line(const struct show *s, const json_t *line)
 {
     char at[32] = "";
     time_t seconds = (time_t)(number_of(line, "at_ms") / 1000);
     struct tm tm;
     if (s->cli->json) {
-        json_dumpf(line, stdout, JSON_COMPACT);
+        json_dumpf(line, stdout, s->terminal ? JSON_COMPACT | JSON_ENSURE_ASCII : JSON_COMPACT);
         putchar('\n');
         return;
     }
     if (localtime_r(&seconds, &tm))
         strftime(at, sizeof(at), "%Y-%m-%d %H:%M:%S", &tm);
-    printf("%s%s.%03lld %s-%lld%s %s\n", s->colour ? "\x1b[2m" : "", at,
-           number_of(line, "at_ms") % 1000, json_string_value(json_object_get(line, "service")),
-           number_of(line, "instance"), s->colour ? "\x1b[0m" : "",
-           json_string_value(json_object_get(line, "line")));
+    const struct str text = text_of(s, line, "line");
+    printf("%s%s.%03lld " STR_FMT "-%lld%s ", s->colour ? "\x1b[2m" : "", at,
+           number_of(line, "at_ms") % 1000, STR_ARG(text_of(s, line, "service")),
+           number_of(line, "instance"), s->colour ? "\x1b[0m" : "");
+    fwrite(text.p, 1, text.n, stdout);
+    putchar('\n');
+    arena_reset(s->scratch);
 }
 
 static void print_answer(struct show *s, const json_t *reply)
@@ -43,8 +56,9 @@ static void print_answer(struct show *s, const json_t *reply)
     const json_t *lines = json_object_get(reply, "lines");
     s->answered = true;
     s->status = (int)number_of(reply, "status");
+    const char *text = json_string_value(json_object_get(reply, "text"));
     if (s->status != ADMIN_FINE)
-        fputs(json_string_value(json_object_get(reply, "text")), stderr);
+        fputs(text ? text : "", stderr);
     for (size_t i = 0; i < json_array_size(lines); i++)
         print_line(s, json_array_get(lines, i));
 }
@@ -66,11 +80,15 @@ static bool on_object(void *ctx, json_t *o)
 
 int cli_logs(struct cli *c, bool colour)
 {
-    struct show s = {.cli = c, .colour = colour};
+    struct show s = {.cli = c,
+                     .scratch = arena_new(4096),
+                     .colour = colour,
+                     .terminal = isatty(STDOUT_FILENO) == 1};
     json_t *request = json_pack("{s:s, s:s, s:b, s:i}", "verb", "logs", "of", c->word, "follow",
                                 c->follow, "lines", (int)c->lines);
     const char *err = admin_follow(c->arena, cli_socket_path(c), request, on_object, &s);
     json_decref(request);
+    arena_free(&s.scratch);
     if (!err)
         return s.status;
     fprintf(stderr, "headgate: %s\n", err);

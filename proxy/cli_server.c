@@ -39,7 +39,9 @@ static int show(struct cli *c, json_t *reply)
     int status = status_of(reply);
     const char *text = json_string_value(json_object_get(reply, "text"));
     if (c->json) {
-        json_dumpf(reply, stdout, JSON_INDENT(2));
+        /* Words of other programs are in it: on a terminal as ASCII only. */
+        json_dumpf(reply, stdout,
+                   isatty(STDOUT_FILENO) ? JSON_INDENT(2) | JSON_ENSURE_ASCII : JSON_INDENT(2));
         putchar('\n');
     } else if (text) {
         fputs(text, status == ADMIN_FINE ? stdout : stderr);
@@ -81,6 +83,8 @@ static int status_once(struct cli *c, bool clear)
         fputs("\x1b[H\x1b[2J", stdout);
     if (c->json || status != ADMIN_FINE)
         return show(c, reply);
+    if (isatty(STDOUT_FILENO))
+        cli_make_harmless(reply);
     cli_print_status(reply, cli_wants_colour(stdout), stdout);
     json_decref(reply);
     return status;

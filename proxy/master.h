@@ -319,6 +319,7 @@ const char *role_spawn(struct arena *a, const char *role, const char *cwd, int *
 
 /* master_logs.c */
 void verb_logs(struct admin_conn *c, json_t *request);
+void logs_conn_room(const struct admin_conn *c);
 void logs_conn_closed(const struct admin_conn *c);
 
 /* master_admin.c */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/stats.h"
 #include "proxy/rows.h"
@@ -17,12 +18,6 @@ struct gauge {
     const char *name;
     enum stats_id id;
 };
-
-static json_t *json_str(struct str s)
-{
-    json_t *j = json_stringn(s.p ? s.p : "", s.n);
-    return j ? j : json_string("(not UTF-8)");
-}
 
 /* Who accepts on a slot's socket; lent: another slot's worker. */
 static bool sock_lent(const struct listener *l, unsigned i)
@@ -55,7 +50,7 @@ static json_t *listener_status(const struct listener *l)
     }
     (void)rows_total_of(ROW_LISTENER, &key, &row); /* none: it is too new, nobody came yet */
     json_object_set_new(j, "kind", json_string(listener_kind_text(l->kind)));
-    json_object_set_new(j, "address", json_str(l->addr.text));
+    json_object_set_new(j, "address", json_text(l->addr.text));
     json_object_set_new(j, "state",
                         json_string(!idle               ? "serving"
                                     : idle < l->n_socks ? "partly served"
@@ -94,13 +89,11 @@ static json_t *gauges(const struct gauge *v, size_t n, unsigned slot)
 
 static json_t *traffic_status(unsigned slot)
 {
-    static const struct gauge connections[] = {{"handshake", STAT_connections_handshake},
-                                               {"http/1.1", STAT_connections_h1},
-                                               {"http/1.1 tls", STAT_connections_h1_tls},
-                                               {"h2", STAT_connections_h2},
-                                               {"h2 tls", STAT_connections_h2_tls},
-                                               {"tcp", STAT_connections_tcp},
-                                               {"tcp tls", STAT_connections_tcp_tls}};
+    static const struct gauge connections[] = {
+        {"handshake", STAT_connections_handshake}, {"http/1.1", STAT_connections_h1},
+        {"http/1.1 tls", STAT_connections_h1_tls}, {"h2", STAT_connections_h2},
+        {"h2 tls", STAT_connections_h2_tls},       {"tcp", STAT_connections_tcp},
+        {"tcp tls", STAT_connections_tcp_tls}};
     static const struct gauge requests[] = {{"http", STAT_requests_http},
                                             {"grpc", STAT_requests_grpc},
                                             {"grpc-web", STAT_requests_grpc_web},
@@ -187,8 +180,9 @@ static json_t *agent_status(void)
 static void add_given(json_t *all, const struct conf_tls *tls)
 {
     for (unsigned i = 0; i < tls->n_certs; i++)
-        json_array_append_new(all, json_pack("{s:o, s:s}", "file",
-                                             json_str(tls->certs[i].cert_path), "issuer", "given"));
+        json_array_append_new(
+            all,
+            json_pack("{s:o, s:s}", "file", json_text(tls->certs[i].cert_path), "issuer", "given"));
 }
 
 static json_t *certs_status(void)
@@ -214,7 +208,7 @@ static json_t *json_strs(const struct str *v, unsigned n)
 {
     json_t *all = json_array();
     for (unsigned i = 0; i < n; i++)
-        json_array_append_new(all, json_str(v[i]));
+        json_array_append_new(all, json_text(v[i]));
     return all;
 }
 
@@ -225,9 +219,9 @@ static json_t *sites_status(void)
     for (unsigned i = 0; i < c->n_sites; i++) {
         const struct conf_site *s = &c->sites[i];
         json_t *j = json_object();
-        json_object_set_new(j, "name", json_str(s->name));
+        json_object_set_new(j, "name", json_text(s->name));
         json_object_set_new(j, "kind", json_string(s->is_channel ? "channel" : "site"));
-        json_object_set_new(j, "host", json_str(s->host));
+        json_object_set_new(j, "host", json_text(s->host));
         json_object_set_new(j, "aliases", json_strs(s->aliases, s->n_aliases));
         json_object_set_new(j, "redirect_from", json_strs(s->redirect_from, s->n_redirect_from));
         json_array_append_new(all, j);
@@ -254,7 +248,7 @@ static json_t *reload_status(void)
         return j;
     json_object_set_new(j, "at", json_integer(r->last_at));
     json_object_set_new(j, "ok", json_boolean(r->last_ok));
-    json_object_set_new(j, "text", json_str(str_of(r->last_text)));
+    json_object_set_new(j, "text", json_text(str_of(r->last_text)));
     return j;
 }
 
@@ -275,8 +269,8 @@ json_t *master_status(void)
     json_t *j = json_object(), *config = json_object();
     json_object_set_new(config, "file", json_string(master.config_file));
     json_object_set_new(config, "generation", json_integer((json_int_t)c->generation));
-    json_object_set_new(config, "digest", json_str(c->digest));
-    json_object_set_new(config, "state", json_str(c->state));
+    json_object_set_new(config, "digest", json_text(c->digest));
+    json_object_set_new(config, "state", json_text(c->state));
     json_object_set_new(j, "version", json_string(HG_VERSION));
     json_object_set_new(j, "pid", json_integer(getpid()));
     json_object_set_new(j, "state", json_string(states[master.state]));
@@ -346,10 +340,10 @@ static void verb_restart(struct admin_conn *c, json_t *request)
     const char *service = json_string_value(json_object_get(request, "service"));
     struct arena *a = arena_new(1024);
     const char *err = "the name of a service is CHANNEL/SERVICE";
-    if (service && strchr(service, '/') && master.state != MASTER_STOPPING)
-        err = supervisor_restart(master.supervisor, str_of(service));
-    else if (master.state == MASTER_STOPPING)
+    if (master.state == MASTER_STOPPING)
         err = "headgate stops";
+    else if (service)
+        err = supervisor_restart(master.supervisor, a, str_of(service));
     if (err)
         admin_reply(c, ADMIN_FAILED,
                     arena_fmt(a, "headgate: restart %s: %s\n", service ? service : "", err), NULL);
@@ -408,6 +402,12 @@ static void on_request(void *ctx, struct admin_conn *c, const char *verb, json_t
                 STR("the server does not know this verb; is it of an older version?\n"), NULL);
 }
 
+static void on_room(void *ctx, struct admin_conn *c)
+{
+    (void)ctx;
+    logs_conn_room(c);
+}
+
 static void on_closed(void *ctx, struct admin_conn *c)
 {
     (void)ctx;
@@ -428,7 +428,8 @@ static void on_closed(void *ctx, struct admin_conn *c)
 
 const char *master_admin_open(struct arena *a)
 {
-    static const struct admin_ops ops = {.on_request = on_request, .on_closed = on_closed};
+    static const struct admin_ops ops = {
+        .on_request = on_request, .on_room = on_room, .on_closed = on_closed};
     const struct conf *c = master_conf();
     const char *err = NULL;
     master.admin = admin_open(a, arena_strz(a, c->admin.socket), c->admin.mode, c->admin.group,

@@ -204,7 +204,7 @@ def test_words_of_the_command_line(t):
     for args, status, said in (
             (["restart"], 2, "CHANNEL/SERVICE"), (["explain"], 2, "CODE"), (["explain", "E999"], 1, "E001 to"), (["sttatus"], 2, "`status`"),
             (["status", "--config", "/nowhere.yaml"], 3, "there is no /nowhere.yaml"), (["run", "--config", "/nowhere.yaml"], 1, "/nowhere.yaml"),
-            (["restart", "s/none", "--config", gate.file], 1, "headgate status"), (["restart", "s", "--config", gate.file], 1, "is CHANNEL/SERVICE"), (["reload", "--plan", "--config", gate.file], 0, "change nothing"),
+            (["restart", "s/none", "--config", gate.file], 1, "there is no service of this name"), (["restart", "s", "--config", gate.file], 1, "is CHANNEL/SERVICE"), (["reload", "--plan", "--config", gate.file], 0, "change nothing"),
             (["status", "--socket", t.path("none.sock")], 3, "headgate run"), (["deploy"], 2, "not available in this version")):
         r = t.run([t.program, *args])
         assert r.returncode == status and said in words(r), (args, r.returncode, words(r))

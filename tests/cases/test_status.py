@@ -3,6 +3,7 @@ import pty
 import re
 import select
 
+import wswire
 from h2backend import H2Backend
 from h2wire import h2
 from headgate import *
@@ -10,19 +11,23 @@ from test_grpc import by_path, message
 from test_metrics import Scrape
 
 PLAIN, SECURE = "http/1.1", "http/1.1 tls"
+BEGUN = {PLAIN: 3, SECURE: 1, "h2 tls": 1}, {"http": 2, "grpc": 1, "grpc-web": 1, "websocket": 1, "sse": 1}
 
 
 def events(peer, req):
-    """/events: one event, then silence until the client goes; anything else: no answer until then."""
+    """/events: one event, then silence until the client goes; /ws: a WebSocket, the same; anything else: no answer until then."""
     peer.backend.whole(peer, req)
     if req.path == "/events":
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n")
+    if req.path == "/ws":
+        peer.send(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+                  b"Sec-WebSocket-Accept: " + wswire.accept_of(req.get("sec-websocket-key")).encode() + b"\r\n\r\n")
     peer.wait_gone()
     return False
 
 
 class Busy:
-    """A gate with one of each: HTTP, gRPC, gRPC-Web and SSE, under way and going nowhere."""
+    """A gate with one of each: HTTP, gRPC, gRPC-Web, WebSocket and SSE, under way and going nowhere."""
 
     def __init__(self, t, workers=2):
         self.t = t
@@ -41,15 +46,16 @@ class Busy:
         return conn
 
     def begin(self):
-        """Two plain connections, one of them idle; one with TLS; three requests over one HTTP/2 connection."""
+        """Three plain connections, one of them idle; one with TLS; three requests over one HTTP/2 connection."""
         self.keep(self.gate.plain())
         self.keep(self.gate.plain()).request("GET", "/held", "localhost")
+        wswire.Ws1(self.keep(self.gate.plain()), "/ws")
         self.keep(self.gate.tls()).request("GET", "/events", "localhost")
         c = self.keep(h2(self.gate))
         for kind in ("application/grpc", "application/grpc-web+proto"):
             c.request("POST", "/hold_between", headers=[("content-type", kind), ("te", "trailers")], body=message(b"q"))
         c.request("GET", "/held")
-        return self.wait({PLAIN: 2, SECURE: 1, "h2 tls": 1}, {"http": 2, "grpc": 1, "grpc-web": 1, "sse": 1})
+        return self.wait(*BEGUN)
 
     def wait(self, connections, requests):
         """Until exactly that is there; the document then."""
@@ -83,14 +89,14 @@ def test_by_kind(t):
             assert n == sum(w["traffic"][part][kind] for w in doc["workers"]), (part, kind, doc["workers"])
         assert doc["counters"][part] == sum(doc["traffic"][part].values()), doc["counters"]
     m = s.scrape()
-    for protocol, transport, n in (("http/1.1", "plain", 3), ("http/1.1", "tls", 1), ("h2", "tls", 1), ("h2", "plain", 0)):    # one asks
+    for protocol, transport, n in (("http/1.1", "plain", 4), ("http/1.1", "tls", 1), ("h2", "tls", 1), ("h2", "plain", 0)):    # one asks
         assert m.get("headgate_connections", protocol=protocol, transport=transport) == n, (protocol, transport, m.values["headgate_connections"])
-    for kind, n in (("http", 2), ("grpc", 1), ("grpc-web", 1), ("sse", 1), ("websocket", 0)):
+    for kind, n in (("http", 2), ("grpc", 1), ("grpc-web", 1), ("sse", 1), ("websocket", 1)):
         assert m.get("headgate_http_requests_in_flight", kind=kind) == n, (kind, m.values["headgate_http_requests_in_flight"])
-    s.wait({PLAIN: 2, SECURE: 1, "h2 tls": 1}, {"http": 2, "grpc": 1, "grpc-web": 1, "sse": 1})       # without the scrape's
+    s.wait(*BEGUN)      # without the scrape's
     out = s.gate.cli("status").stdout
-    assert re.search(r"traffic +4 connections \(2 http/1.1, 1 http/1.1 tls, 1 h2 tls\)\n", out), out
-    assert "5 requests under way (2 http, 1 grpc, 1 grpc-web, 1 sse), " in out, out
+    assert re.search(r"traffic +5 connections \(3 http/1.1, 1 http/1.1 tls, 1 h2 tls\)\n", out), out
+    assert "6 requests under way (2 http, 1 grpc, 1 grpc-web, 1 websocket, 1 sse), " in out, out
     for c in s.open:
         c.close()
     s.wait({}, {})

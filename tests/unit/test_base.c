@@ -2,7 +2,7 @@
  * test_base.c - the words that everything is built from: strings, bounded building, arenas, slabs
  * and their queues, the loop's turns and deadlines, files.
  */
-#include "base/base.h"
+#include "base/json.h"
 
 /* cmocka.h wants these first */
 #include <setjmp.h>
@@ -70,6 +70,38 @@ static void escapes(void **state)
         assert_false(o.over);
         assert_true(str_eq(out_done(&o), str_of(cases[i].json)));
     }
+}
+
+/* Text for JSON by another library: bytes that are no UTF-8 one by one, all else as it was. */
+static void bad_utf8(void **state)
+{
+    static const struct {
+        struct str in, out;
+    } cases[] = {
+        {STR("plain"), STR("plain")},
+        {STR(""), STR("")},
+        {{"x\0y", 3}, {"x\0y", 3}},
+        {STR("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80"), STR("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80")},
+        {STR("caf\xe9!"), STR("caf\xef\xbf\xbd!")},
+        {STR("\xff\xfe"), STR("\xef\xbf\xbd\xef\xbf\xbd")},
+        {STR("a\xe2\x82"), STR("a\xef\xbf\xbd\xef\xbf\xbd")},
+        {STR("\xc0\xaf"), STR("\xef\xbf\xbd\xef\xbf\xbd")},
+        {STR("\xed\xa0\x80"), STR("\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd")},
+        {STR("\xf4\x90\x80\x80"), STR("\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd")},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char *in = malloc(cases[i].in.n + 1); /* its end is where the sanitizer looks */
+        memcpy(in, cases[i].in.p, cases[i].in.n);
+        json_t *j = json_text((struct str){in, cases[i].in.n});
+        assert_true(
+            str_eq((struct str){json_string_value(j), json_string_length(j)}, cases[i].out));
+        json_decref(j);
+        free(in);
+    }
+    json_t *none = json_text(STR_NULL);
+    assert_string_equal(json_string_value(none), "");
+    json_decref(none);
 }
 
 static void building_stops_at_the_end(void **state)
@@ -307,15 +339,11 @@ static void files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbers),
-        cmocka_unit_test(escapes),
-        cmocka_unit_test(building_stops_at_the_end),
-        cmocka_unit_test(splitting),
-        cmocka_unit_test(arenas),
-        cmocka_unit_test(slice_queues),
-        cmocka_unit_test(deadlines),
-        cmocka_unit_test(turns),
-        cmocka_unit_test(paths),
+        cmocka_unit_test(numbers),      cmocka_unit_test(escapes),
+        cmocka_unit_test(bad_utf8),     cmocka_unit_test(building_stops_at_the_end),
+        cmocka_unit_test(splitting),    cmocka_unit_test(arenas),
+        cmocka_unit_test(slice_queues), cmocka_unit_test(deadlines),
+        cmocka_unit_test(turns),        cmocka_unit_test(paths),
         cmocka_unit_test(files),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);

@@ -164,12 +164,17 @@ static void test_restart(void **state)
     conf_backend(c, "api", "1", "serve");
     struct conf_service *url = &c->services[c->n_services++];
     *url = (struct conf_service){.name = STR("t/far"), .short_name = STR("far"), .site = STR("t")};
+    struct arena *names = arena_new(1024);
     apply(c);
-    assert_non_null(supervisor_restart(sup, STR("t/none")));
-    assert_non_null(supervisor_restart(sup, STR("t/far")));
+    assert_non_null(strstr(supervisor_restart(sup, names, STR("t/apo")),
+                           "did you mean `t/api`? There are: t/api, t/far"));
+    assert_non_null(strstr(supervisor_restart(sup, names, STR("far")), "did you mean `t/far`?"));
+    assert_null(strstr(supervisor_restart(sup, names, STR("t/wholly other")), "did you mean"));
+    assert_non_null(supervisor_restart(sup, names, STR("t/far")));
     assert_true(wait_for(cond_ready, "t/api"));
     uint64_t old = last_told("t/api").id;
-    assert_null(supervisor_restart(sup, STR("t/api")));
+    assert_null(supervisor_restart(sup, names, STR("t/api")));
+    arena_free(&names);
     assert_true(wait_for(cond_draining_id, &old));
     assert_int_equal(count_told("t/api", INST_READY), 2);
     supervisor_instance_idle(sup, old);

@@ -1,7 +1,7 @@
 /*
  * utf8.c - the length of a UTF-8 character.
  */
-#include "conf/utf8.h"
+#include "base/utf8.h"
 
 size_t utf8_len(const void *bytes, size_t n)
 {

@@ -1,8 +1,8 @@
 /*
- * utf8.h - one question: how long is the UTF-8 character here? Private to conf/.
+ * utf8.h - one question: how long is the UTF-8 character here?
  */
-#ifndef HG_CONF_UTF8_H
-#define HG_CONF_UTF8_H
+#ifndef HG_UTF8_H
+#define HG_UTF8_H
 
 #include "base/base.h"
 
