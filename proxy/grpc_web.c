@@ -85,6 +85,18 @@ static size_t bytes_of(const struct piece *p)
     return n;
 }
 
+/*
+ * Of what is wrong in a body the first counts, however it was cut: a bad message may stand before
+ * the bad text.
+ */
+static const char *text_error(const struct req *r, const struct out *o)
+{
+    struct grpc_frames f = r->grpc->in;
+    f.max = r->site->grpc.max_message;
+    const char *err = grpc_frames_feed(&f, (const uint8_t *)o->p, o->n);
+    return err ? err : grpc_web_err_base64;
+}
+
 static const char *on_request_body(struct filter_use *u, struct piece *p)
 {
     struct grpc_web *w = u->state;
@@ -96,9 +108,9 @@ static const char *on_request_body(struct filter_use *u, struct piece *p)
     struct out o = out_on(w->in->data, cap);
     for (unsigned i = 0; i < p->n; i++)
         if (!base64_decode(&w->decoder, p->v[i].p, p->v[i].n, &o))
-            return grpc_web_err_base64;
+            return text_error(u->req, &o);
     if (p->end && !base64_decode_complete(&w->decoder))
-        return grpc_web_err_base64;
+        return text_error(u->req, &o);
     ASSERT(!o.over);
     w->v_in = (struct slice){w->in, w->in->data, o.n};
     p->v = &w->v_in;
