@@ -1,4 +1,4 @@
-"""The contestants of tests/bench/run: how each is configured, started, reloaded, counted and stopped; and the backend behind the proxies."""
+"""The contestants of tests/bench/run: how each is configured, started, reloaded, counted and stopped; and the backends behind the proxies."""
 import os
 import signal
 import subprocess
@@ -16,6 +16,10 @@ def nobody(text):
     return text if os.geteuid() == 0 else ""
 
 
+def grpc_message(data):
+    return b"\0" + len(data).to_bytes(4, "big") + data
+
+
 def temp_paths(names, folder):
     return "".join(f"{n}_temp_path {folder}/{n}; " for n in names.split())
 
@@ -26,10 +30,14 @@ def thread_seconds(pid, task):
 
 
 class Server:
-    """One contestant. `place` is "static", "proxy" or "stream" (the same bytes as raw TCP, TLS ended here), `h2` whether it offers HTTP/2."""
+    """
+    One contestant. `place` is "static", "proxy", "stream" (the same bytes as raw TCP, TLS ended here), "grpc" or "grpc-web"; `h2` whether it
+    offers HTTP/2.
+    """
     name = "?"
     places = ("static", "proxy")
     reloads = True
+    checked = False     # one of its answers was looked at
     env = {}
 
     def __init__(self, t, backend_port, place, h2):
@@ -95,11 +103,14 @@ class Server:
 
 class Nginx(Server):
     name = "nginx"
+    places = ("static", "proxy", "grpc")
 
     def command(self):
         place = "root %s;" % self.t.path("www") if self.place == "static" else \
             'proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header X-Forwarded-For $remote_addr; ' \
             "proxy_set_header X-Forwarded-Proto https; proxy_set_header Host $host;"
+        if self.place == "grpc":
+            place = "grpc_pass grpc://b; grpc_set_header X-Forwarded-For $remote_addr; grpc_set_header X-Forwarded-Proto https;"
         self.conf = self.write("nginx.conf", f"""daemon off; worker_processes 1; pid {self.dir}/pid; error_log {self.dir}/error; {nobody("user nobody nogroup;")}
 worker_rlimit_nofile 65536;
 events {{ worker_connections 16384; }}
@@ -117,7 +128,7 @@ location = /version {{ return 200 "{self.version}"; }} location / {{ {place} }} 
 
 class Haproxy(Server):
     name = "haproxy"
-    places = ("proxy", "stream")
+    places = ("proxy", "stream", "grpc")
 
     def command(self):
         with open(self.t.cert) as c, open(self.t.key) as k:
@@ -152,7 +163,7 @@ frontend f
   http-request return status 200 content-type text/plain string "{self.version}" if {{ path /version }}
   default_backend b
 backend b
-  server s 127.0.0.1:{self.backend} pool-max-conn 600
+  server s 127.0.0.1:{self.backend} pool-max-conn 600{" proto h2" if self.place == "grpc" else ""}
 """)
         return ["haproxy", "-Ws", "-f", conf]       # with a master: only so it can reload
 
@@ -192,12 +203,12 @@ hosts:
 
 class Nghttpx(Server):
     name = "nghttpx"
-    places = ("proxy",)
+    places = ("proxy", "grpc")
     reloads = False     # its worker is replaced by hand
 
     def command(self):
         return ["nghttpx", "--conf=/dev/null", "--workers=1", "--single-process", "--no-ocsp", f"--frontend=127.0.0.1,{self.port}",
-                f"--backend=127.0.0.1,{self.backend}", f"--errorlog-file={self.dir}/error", "--tls-min-proto-version=TLSv1.3",
+                f"--backend=127.0.0.1,{self.backend}" + (";/;proto=h2" if self.place == "grpc" else ""), f"--errorlog-file={self.dir}/error", "--tls-min-proto-version=TLSv1.3",
                 "--add-x-forwarded-for", self.t.key, self.t.cert]
 
 
@@ -241,12 +252,20 @@ https://localhost:{self.port} {{
 
 class Headgate(Server):
     name = "headgate"
-    places = ("static", "proxy", "stream")
+    places = ("static", "proxy", "stream", "grpc", "grpc-web")
 
     def config(self):
         if self.place == "stream":
             return f"""streams: {{ "127.0.0.1:{self.port}": {{ service: s/app }} }}
 sites: {{ s: {{ host: localhost, services: {{ app: "tcp://127.0.0.1:{self.backend}" }} }} }}
+"""
+        if self.place.startswith("grpc"):
+            return f"""sites:
+  s:
+    host: localhost
+    services: {{ app: {{ url: "http://127.0.0.1:{self.backend}", protocol: grpc, ready: {{ tcp: on }} }} }}
+    grpc: app
+    routes: {{ /: {{ respond: "{self.version}" }} }}
 """
         handler = f"files: {self.t.path('www')}" if self.place == "static" else "proxy: app"
         return f"""sites:
@@ -271,6 +290,12 @@ sites: {{ s: {{ host: localhost, services: {{ app: "tcp://127.0.0.1:{self.backen
         assert r.returncode == 0, r
 
 
+class HeadgateGrpc(Headgate):
+    """Its own plain gRPC, beside which its gRPC-Web is measured: nobody else here speaks that."""
+    name = "own gRPC"
+    places = ("grpc-web",)
+
+
 class Backend(Server):
     """nginx on the load's core that returns 1 KiB."""
     name = "backend"
@@ -287,6 +312,17 @@ server {{ listen 127.0.0.1:{self.port}; location / {{ return 200 "{KIB}"; }} }} 
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.log = open(os.devnull)
         hg.wait_for("the backend", lambda: not hg.port_free(self.port))
+
+
+class GrpcBackend(Server):
+    """On the load's core: answers every call with a message of 1 KiB."""
+    name = "grpc-backend"
+
+    def __init__(self, t):
+        super().__init__(t, 0, "backend", False)
+        self.p = subprocess.Popen(["taskset", "-c", CORE_LOAD, t.bench_grpc_backend, str(self.port)], stdin=subprocess.DEVNULL)
+        self.log = open(os.devnull)
+        hg.wait_for("the gRPC backend", lambda: not hg.port_free(self.port))
 
 
 PEERS = (Nginx, Haproxy, H2o, Nghttpx, Caddy)
