@@ -1,4 +1,7 @@
-"""headgate status: what is open and under way now, by protocol and kind, of all and of each worker; listeners and their slots."""
+"""
+headgate status: what is open and under way now, by protocol and kind, of all and of each worker; listeners and their slots. And what
+the access log says of each kind when it is over.
+"""
 import pty
 import re
 import select
@@ -11,7 +14,7 @@ from test_grpc import by_path, message
 from test_metrics import Scrape
 
 PLAIN, SECURE = "http/1.1", "http/1.1 tls"
-BEGUN = {PLAIN: 3, SECURE: 1, "h2 tls": 1}, {"http": 2, "grpc": 1, "grpc-web": 1, "websocket": 1, "sse": 1}
+BEGUN = {PLAIN: 3, SECURE: 1, "h2 tls": 1, "tcp": 1}, {"http": 2, "grpc": 1, "grpc-web": 1, "websocket": 1, "sse": 1}
 
 
 def events(peer, req):
@@ -27,17 +30,18 @@ def events(peer, req):
 
 
 class Busy:
-    """A gate with one of each: HTTP, gRPC, gRPC-Web, WebSocket and SSE, under way and going nowhere."""
+    """A gate with one of each: HTTP, gRPC, gRPC-Web, WebSocket, SSE and a raw stream, under way and going nowhere."""
 
     def __init__(self, t, workers=2):
         self.t = t
         self.calls, self.web = H2Backend(by_path), t.backend(events)
         t.defer(self.calls.close)
-        self.metrics = t.port()
+        self.metrics, self.stream = t.port(), t.port()
         self.config = (
             f"sites:\n  s:\n    host: localhost\n    https: both\n    services:\n      api: {{ url: \"{self.calls.url}\", protocol: grpc }}\n"
             f"      web: {{ url: \"{self.web.url}\" }}\n    grpc: api\n    routes: {{ /: {{ proxy: web }} }}\n")
-        self.gate = t.headgate(self.config, top={"metrics": f'"127.0.0.1:{self.metrics}"'}, workers=workers)
+        self.gate = t.headgate(self.config, workers=workers, top={
+            "metrics": f'"127.0.0.1:{self.metrics}"', "streams": f'{{ "127.0.0.1:{self.stream}": {{ service: s/web, tls: off }} }}'})
         self.open = []
 
     def keep(self, conn):
@@ -46,9 +50,10 @@ class Busy:
         return conn
 
     def begin(self):
-        """Three plain connections, one of them idle; one with TLS; three requests over one HTTP/2 connection."""
+        """Three plain connections, one of them idle; one with TLS; three requests over one HTTP/2 connection; a raw stream."""
+        self.keep(Conn(("127.0.0.1", self.stream)))
         self.keep(self.gate.plain())
-        self.keep(self.gate.plain()).request("GET", "/held", "localhost")
+        self.keep(self.gate.plain()).request("GET", "/held", "localhost", [("User-Agent", "me"), ("Referer", "there")])
         wswire.Ws1(self.keep(self.gate.plain()), "/ws")
         self.keep(self.gate.tls()).request("GET", "/events", "localhost")
         c = self.keep(h2(self.gate))
@@ -95,11 +100,32 @@ def test_by_kind(t):
         assert m.get("headgate_http_requests_in_flight", kind=kind) == n, (kind, m.values["headgate_http_requests_in_flight"])
     s.wait(*BEGUN)      # without the scrape's
     out = s.gate.cli("status").stdout
-    assert re.search(r"traffic +5 connections \(3 http/1.1, 1 http/1.1 tls, 1 h2 tls\)\n", out), out
+    assert re.search(r"traffic +6 connections \(3 http/1.1, 1 http/1.1 tls, 1 h2 tls, 1 tcp\)\n", out), out
     assert "6 requests under way (2 http, 1 grpc, 1 grpc-web, 1 websocket, 1 sse), " in out, out
     for c in s.open:
         c.close()
     s.wait({}, {})
+
+
+@case()
+def test_access_log_of_each_kind(t):
+    """A line for each when it is over, which names its kind; the man page has all members of these lines and no others."""
+    s = Busy(t)
+    s.begin()
+    for c in s.open:
+        c.close()
+    s.wait({}, {})
+    lines = [json.loads(x) for x in s.gate.log().splitlines() if x.startswith('{"ts"') and '"bytes_in"' in x]
+    assert sorted(x.get("kind", "http") for x in lines) == ["grpc", "grpc-web", "http", "http", "sse", "stream", "websocket"], lines
+    for x in lines:
+        calls = {"call", "grpc_status", "messages_in", "messages_out"} & set(x)
+        assert len(calls) == (4 if x.get("kind") in ("grpc", "grpc-web") else 0), x
+        if calls:
+            assert (x["call"], x["grpc_status"], x["messages_in"], x["messages_out"]) == ("unary", "CANCELLED", 1, 1), x
+    with open(os.path.join(ROOT, "man", "headgate.8")) as f:
+        section = f.read().split(".Ss The access log")[1].split(".El")[0]
+    told = {name for line in re.findall(r"^\.It Li (.*)$", section, re.M) for name in line.split(" , ")}
+    assert told == {name for x in lines for name in x}, told ^ {name for x in lines for name in x}
 
 
 @case()
