@@ -424,7 +424,7 @@ def test_counted(t):
     with g.through() as c:
         assert c.get("/", "pass.localhost").status == 200
         s = scrape()
-        assert s.get("headgate_protocol_connections", protocol="tcp") == 1
+        assert s.sum("headgate_connections", protocol="tcp") == 1
         assert s.get("headgate_listener_connections", kind="https", address=address) == 1
         assert s.get("headgate_stream_received_bytes_total", kind="https", address=address) > 200
     wait_for("the gauge to fall", lambda: scrape().get("headgate_listener_connections", kind="https", address=address) == 0)

@@ -928,7 +928,7 @@ def test_torture(t):
     def left():
         with Conn(("127.0.0.1", metrics)) as c:
             s = Scrape(c.get("/metrics").body.decode())
-        return (s.get("headgate_protocol_connections", protocol="tcp"), s.get("headgate_service_requests_in_flight", channel="s", service="app"),
+        return (s.sum("headgate_connections", protocol="tcp"), s.get("headgate_service_requests_in_flight", channel="s", service="app"),
                 s.get("headgate_backend_connections"), s.get("headgate_held_bytes"))
     wait_for("all of it to be over", lambda: left()[:3] == (0, 0, 0) and left()[3] < 100000)
     assert g.gate.workers() == workers
