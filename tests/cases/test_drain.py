@@ -261,6 +261,41 @@ def test_killed_instance(t, s, row):
     pushback(out)
 
 
+# --- one instance of two
+
+@table([Row("calls"), Row("events")], setup=lambda t: None)
+def test_only_its_own(t, _, row):
+    """One of two instances goes: the streams on it end, those on the other one do not notice."""
+    def text(n):
+        grpc = f'run: ["{PYTHON}", "{PEER}", serve, $listen], protocol: grpc, ready: {{ tcp: on }}, instances: {n}'
+        return ("sites:\n  s:\n    host: localhost\n    https: both\n    grpc: calls\n    services:\n"
+                f"      calls: {{ {grpc} }}\n      web: {{ run: {t.service('ok')}, instances: {n} }}\n    routes: {{ /: {{ proxy: web }} }}\n")
+    gate = t.headgate(text(2), workers=1, top={"timeouts": "{ drain: 90s }"}, name=row.name)
+    wait_for("all four instances", lambda: states(gate) == states(gate, "s/web") == ["ready", "ready"])
+    with h2(gate) as c:
+        if row.name == "calls":
+            body = message(t.path("go").encode())
+            xs = [c.request("POST", "/test.Echo/Quiet", [("content-type", "application/grpc"), ("te", "trailers")], body=body) for _ in range(6)]
+        else:
+            xs = [c.request(path="/events") for _ in range(6)]
+        c.until(lambda: all(x.size for x in xs))
+        gate.reload_ok(text(1))
+        c.until(lambda: sum(x.ended for x in xs) == 3)
+        if row.name == "calls":
+            assert all(dict(x.trailers)["grpc-status"] == "14" for x in xs if x.ended), xs
+            wait_for("the instance's end", lambda: states(gate) == ["ready"])
+            open(t.path("go"), "w").close()     # the others end as they like
+            c.until(lambda: all(x.ended for x in xs))
+            assert sorted(dict(x.trailers)["grpc-status"] for x in xs) == ["0"] * 3 + ["14"] * 3, xs
+        else:
+            wait_for("the instance's end", lambda: states(gate, "s/web") == ["ready"])
+            assert c.quiet() and sum(x.done for x in xs) == 3, xs
+
+
+def states(gate, service="s/calls"):
+    return [i["state"] for s in gate.status()["services"] if s["service"] == service for i in s["instances"]]
+
+
 # --- connections
 
 @case()
