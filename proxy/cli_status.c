@@ -418,14 +418,32 @@ static void certificates(FILE *f, const json_t *all)
     }
 }
 
+/* Columns are padded, whatever follows: nothing may, and then the padding goes. */
+static void without_padding(struct str text, FILE *to)
+{
+    struct str line;
+    while (text.n && str_split(&text, '\n', &line)) {
+        while (line.n && line.p[line.n - 1] == ' ')
+            line.n--;
+        fprintf(to, STR_FMT "\n", STR_ARG(line));
+    }
+}
+
 void cli_print_status(const json_t *s, bool colour, FILE *to)
 {
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    ASSERT(f);
     colours = colour;
-    head(to, s);
-    listeners(to, json_object_get(s, "listeners"));
-    workers(to, json_object_get(s, "workers"));
-    agent(to, json_object_get(s, "agent"));
-    sites(to, json_object_get(s, "sites"));
-    services(to, json_object_get(s, "services"));
-    certificates(to, json_object_get(s, "certificates"));
+    head(f, s);
+    listeners(f, json_object_get(s, "listeners"));
+    workers(f, json_object_get(s, "workers"));
+    agent(f, json_object_get(s, "agent"));
+    sites(f, json_object_get(s, "sites"));
+    services(f, json_object_get(s, "services"));
+    certificates(f, json_object_get(s, "certificates"));
+    ASSERT(fclose(f) == 0);
+    without_padding((struct str){text, n}, to);
+    free(text);
 }

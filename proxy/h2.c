@@ -15,7 +15,8 @@
 #define LEAVE_MS    1000 /* between the two GOAWAYs: longer than a round trip */
 #define RESETS_KEPT 256
 /* A head this many times over the limit ends the connection. */
-#define HEAD_FACTOR 4
+#define HEAD_FACTOR   4
+#define URGENCY_USUAL 3
 
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *options;
@@ -240,19 +241,41 @@ static void body_length(struct h2_stream *s, bool end)
 }
 
 /* "u=N", 0 most urgent, 3 when it is not told (RFC 9218 4.1). */
-static unsigned urgency_of(const struct req *r)
+static unsigned urgency_in(struct str field, unsigned urgency)
 {
-    for (unsigned i = 0; i < r->fields.n; i++) {
-        struct str rest = r->fields.v[i].value, item;
-        if (!str_eq(r->fields.v[i].name, STR("priority")))
-            continue;
-        while (str_split(&rest, ',', &item)) {
-            item = str_trim(item);
-            if (item.n == 3 && str_starts(item, STR("u=")) && item.p[2] >= '0' && item.p[2] <= '7')
-                return (unsigned)(item.p[2] - '0');
-        }
+    struct str item;
+    while (str_split(&field, ',', &item)) {
+        item = str_trim(item);
+        if (item.n == 3 && str_starts(item, STR("u=")) && item.p[2] >= '0' && item.p[2] <= '7')
+            urgency = (unsigned)(item.p[2] - '0');
     }
-    return 3;
+    return urgency;
+}
+
+static unsigned urgency_of(const struct h2_stream *s)
+{
+    const struct fields *f = &s->req->fields;
+    unsigned urgency = URGENCY_USUAL;
+    if (s->h2->early.id == s->id) /* it goes before the field (RFC 9218 7) */
+        return s->h2->early.urgency;
+    for (unsigned i = 0; i < f->n; i++)
+        if (str_eq(f->v[i].name, STR("priority")))
+            urgency = urgency_in(f->v[i].value, urgency);
+    return urgency;
+}
+
+/* RFC 9218 7.1. One that comes before its request is kept, the last of them: more are not usual. */
+static void priority_update(struct h2 *h, const nghttp2_ext_priority_update *u)
+{
+    const struct str field = {(const char *)u->field_value, u->field_value_len};
+    const unsigned urgency = urgency_in(field, URGENCY_USUAL);
+    struct h2_stream *s = stream_of(h->session, u->stream_id);
+    if (!u->stream_id)
+        h2_break(h, NGHTTP2_PROTOCOL_ERROR, "PRIORITY_UPDATE of no stream");
+    else if (s)
+        s->urgency = urgency;
+    else if (u->stream_id > h->last_id)
+        h->early.id = u->stream_id, h->early.urgency = urgency;
 }
 
 static void head_complete(struct h2_stream *s, bool end)
@@ -262,7 +285,7 @@ static void head_complete(struct h2_stream *s, bool end)
     s->head_done = true;
     if (s->cookies.n)
         fields_add_token(r->arena, &r->fields, FIELD_cookie, s->cookies);
-    s->urgency = urgency_of(r);
+    s->urgency = urgency_of(s);
     body_length(s, end);
     check_authority(s);
     if (r->method == METHOD_CONNECT && !r->protocol.p)
@@ -329,6 +352,9 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
             break;
         h2_window_came(h, frame->hd.stream_id);
         h2_turn_out(s, 0);
+        break;
+    case NGHTTP2_PRIORITY_UPDATE:
+        priority_update(h, frame->ext.payload);
         break;
     default:
         break;
@@ -486,6 +512,7 @@ static void setup(void)
     nghttp2_option_set_no_auto_window_update(options, 1);
     nghttp2_option_set_no_closed_streams(options, 1); /* no memory for streams that are over */
     nghttp2_option_set_max_outbound_ack(options, 100);
+    nghttp2_option_set_builtin_recv_extension_type(options, NGHTTP2_PRIORITY_UPDATE);
 }
 
 /* Those of the site that the connection was opened for; others' requests may come on it too. */

@@ -46,6 +46,10 @@ struct h2 {
     unsigned frame_have;
     size_t frame_left; /* bytes of its payload to come */
     int32_t last_id;   /* highest stream that the client opened */
+    struct {
+        int32_t id; /* a stream whose priority came before it did; 0: none */
+        unsigned urgency;
+    } early;
     /* Streams that we reset last: frames on them are not the client's fault. NULL: none yet. */
     int32_t *resets;
     unsigned n_resets;

@@ -324,6 +324,10 @@ static void codec_reset(struct req *r, const char *err)
 {
     struct h2_stream *s = r->stream;
     (void)err;
+    if (s->parted) { /* nothing is left of it that could be reset, and nobody else ends it */
+        h2_parted_over(s);
+        return;
+    }
     h2_out_drop(s);
     s->out_end = false;
     /* RFC 8441 5: what a reset is to a TCP connection */

@@ -213,6 +213,11 @@ def priority_frame(stream, parent=0, weight=15):
     return frame(PRIORITY, 0, stream, struct.pack(">IB", parent, weight))
 
 
+def priority_update_frame(stream, field, on=0):
+    """RFC 9218 7.1."""
+    return frame(0x10, 0, on, struct.pack(">I", stream) + field)
+
+
 def goaway_frame(last=0, code=NO_ERROR, debug=b"", stream=0):
     return frame(GOAWAY, 0, stream, struct.pack(">II", last, code) + debug)
 

@@ -392,6 +392,31 @@ def test_priority_of_files(t):
         assert c.answer(late).size == 20 * MIB
 
 
+UPDATES = [Row("of_an_open_stream", field="u=7", first=b""), Row("before_the_stream", field="u=7", first=b"u=0"), Row("before_it_without_field", field=None, first=b"u=0"),
+           Row("back_to_the_usual", field="u=7", first=b"u=6", update=b"i")]
+
+
+@table(UPDATES, setup=lambda t: Site(t))
+def test_priority_update(t, s, row):
+    """RFC 9218 7: PRIORITY_UPDATE goes over the field, whether it comes before the request or while its answer is under way."""
+    s.big_file(20 * MIB)
+    with h2(s.gate, settings=[(INITIAL_WINDOW, 4 * MIB)], window=64 * MIB) as c:
+        late = c.request(path="/static/big", headers=[("priority", "u=5")])
+        late.sink = lambda piece: None
+        c.until(lambda: late.size > 0)
+        if row.first:
+            c.send(priority_update_frame(c.next_id, row.first))
+        soon = c.request(path="/static/big", headers=[("priority", row.field)] if row.field else [])
+        soon.sink = lambda piece: None
+        if not row.first or hasattr(row, "update"):
+            c.until(lambda: late.size > MIB)
+            c.send(priority_update_frame(soon.id, getattr(row, "update", b"u=0, i")))
+        c.answer(soon)
+        assert not late.done, "the urgent one came last"
+        assert late.size < 15 * MIB, f"{late.size >> 20} MiB of the other came before"
+        assert c.answer(late).size == 20 * MIB
+
+
 # --- windows
 
 @case()

@@ -79,6 +79,8 @@ FLOODS = [
     Row("settings_table_size", make=lambda: (settings_frame([(TABLE_SIZE, i % 2 * 4096)]) for i in range(4 * N))),
     Row("settings_windows_of_open_streams", make=lambda: ([req(i) for i in ids(100)] + [settings_frame([(INITIAL_WINDOW, 65535 + i % 2)]) for i in range(4 * N)]),
         streams=100),
+    Row("priority_update", make=lambda: (priority_update_frame(1, b"u=%d" % (i % 8)) for i in range(4 * N))),
+    Row("priority_update_idle", make=lambda: (priority_update_frame(2 * i + 1, b"u=0") for i in range(4 * N)), want=(CALM, "goaway PROTOCOL_ERROR")),
     Row("priority", make=lambda: (priority_frame(2 * i + 1) for i in range(4 * N)), want=(CALM,)),
     Row("data_empty", make=lambda: [OPEN] + [frame(DATA, 0, 1)] * N),
     Row("data_empty_padded", make=lambda: [OPEN] + [frame(DATA, PADDED, 1, b"\3\0\0\0")] * N),

@@ -17,6 +17,7 @@ def test_status_json(t):
     for w in gate.workers():
         assert str(w) in text, doc
     r = gate.cli("status")
+    assert not [line for line in r.stdout.splitlines() if line.endswith(" ")], r.stdout
     assert r.returncode == 0 and "beta" in r.stdout, (r.returncode, r.stdout, r.stderr)
     for p in gate.service_pids():
         assert str(p) in text, doc

@@ -696,6 +696,29 @@ def test_connect_all_arrives_behind_both_ends(t):
     c.close()
 
 
+@case()
+def test_connect_over_and_backend_silent(t):
+    """The same, while the backend never takes the rest: after a minute of silence it is given up, and its stream is not held until the client goes."""
+    s = Gate(t, rcvbuf=65536)
+    c = h2(s.gate)
+    ws = Ws2(c, "/ws/first/paused")
+    assert ws.next() == (TEXT, b"last") and ws.next() is None
+    fill_window(c, ws)
+    ws.end()
+    c.ping()
+
+    def given_up():
+        c.ping()
+        return [line for line in s.gate.log().splitlines() if '"path":"/ws/first/paused"' in line]
+    line = wait_for("its line in the log", given_up, guard=110, every=0.5)[0]
+    assert "one side ended, and the other was silent" in line, line
+    wait_for("no request under way", lambda: s.gate.status()["counters"]["requests"] == 0)
+    assert c.get("/hello").status == 200
+    s.b.gate.set()
+    wait_for("no connection to the backend", lambda: not s.b.open)
+    c.close()
+
+
 # --- real parts
 
 class Real:

@@ -18,15 +18,18 @@ static void be_flag(int sig)
     *(sig == SIGUSR1 ? &be_close : &be_open) = 1;
 }
 
+/* Whole or not there: who waits for it may end its writer at once. */
 static void be_note(const char *name, int value)
 {
-    char path[256];
+    char path[256], aside[sizeof(path) + 16];
     snprintf(path, sizeof(path), "%s/%s", be_dir, name);
-    FILE *f = fopen(path, "w");
+    snprintf(aside, sizeof(aside), "%s.%d", path, (int)getpid());
+    FILE *f = fopen(aside, "w");
     if (!f)
         _exit(40);
     fprintf(f, "%d\n", value);
-    fclose(f);
+    if (fclose(f) != 0 || rename(aside, path) != 0)
+        _exit(43);
 }
 
 static bool be_has(const char *name)
