@@ -40,6 +40,37 @@ def test_curl(t):
     assert len(s.backend.targets()) == 102 and len(set(s.backend.targets())) == 102
 
 
+MIB = 1 << 20
+BY_H2 = [Row("get", body='"target": "/a?b=c"'), Row("head", size=0), Row("upload", body=f'"size": {5 * MIB}'), Row("upload_in_crumbs", body='"size": 20000'),
+         Row("download", size=20 * MIB), Row("file", size=20 * MIB), Row("hundred_at_once", size=sum(range(10000, 10100))), Row("small_windows", size=MIB),
+         Row("cookies", body='["cookie", "a=1; b=2"]'), Row("cancel"), Row("ping"), Row("settings_while_open", size=2 * MIB)]
+
+
+class Strict(Site):
+    """Python's h2 in front of a proxied site with files."""
+
+    def __init__(self, t):
+        super().__init__(t, workers=1)
+        t.write("www/big", bytes(20 * MIB))
+        self.gate.reload_ok(self.base.replace("/hello:", f"/static/: {{ files: {t.path('www')} }}, /hello:"))
+
+    def args(self, what):
+        return [PYTHON, os.path.join(HERE, "h2py_client.py"), str(self.gate.https), self.gate.ca, what]
+
+
+@table(BY_H2, setup=Strict)
+def test_python_h2(t, s, row):
+    """Python's h2, which raises at every frame that breaks the protocol: what it asks for comes, whole."""
+    r = t.run(s.args(row.name))
+    assert r.returncode == 0, r.stderr
+    got = json.loads(r.stdout)
+    assert got["status"] == 200 and got.get("reset") is None, got
+    if hasattr(row, "size"):
+        assert got["size"] == row.size, got
+    if hasattr(row, "body"):
+        assert row.body in got["body"], got
+
+
 @case()
 def test_curl_sees_a_cut(t):
     """curl takes a cut answer for what it is."""

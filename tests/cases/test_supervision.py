@@ -46,6 +46,10 @@ def test_descriptors_do_not_leak(t):
     gate = t.headgate(run_site(t.service("ok")))
     w = who(gate)
     assert len(w["fds"]) <= 7, w["fds"]    # 0 to 2, its listener, its connection, the folder it is listing, one of Python's
+    # Before it opened any: ls has one of its own, the folder's.
+    script = t.write("fds.sh", 'echo fds: $(ls /proc/self/fd)\nexec "$@"\n')
+    gate.reload_ok(run_site(f'[/bin/sh, -c, ". {script}", sh, {t.service("ok")[1:]}'))
+    gate.wait_log('fds: 0 1 2 3"')
 
 
 @case(root=True)

@@ -713,9 +713,9 @@ def test_connect_over_and_backend_silent(t):
     line = wait_for("its line in the log", given_up, guard=110, every=0.5)[0]
     assert "one side ended, and the other was silent" in line, line
     wait_for("no request under way", lambda: s.gate.status()["counters"]["requests"] == 0)
-    assert c.get("/hello").status == 200
     s.b.gate.set()
     wait_for("no connection to the backend", lambda: not s.b.open)
+    assert c.get("/hello").status == 200
     c.close()
 
 
