@@ -144,6 +144,10 @@ static void diff_services(struct lines *l, const struct conf *old, const struct 
         else if (!str_eq(was->digest, s->digest))
             line(l, "service", s->name,
                  s->n_argv ? "changed: a new instance takes over when it is ready" : "changed");
+        else if (s->n_argv && was->instances != s->instances)
+            line(l, "service", s->name,
+                 was->instances < s->instances ? "changed: more instances start"
+                                               : "changed: fewer instances, the newest drain");
     }
     for (unsigned i = 0; i < old->n_services; i++)
         if (!conf_service_find(now, old->services[i].name))

@@ -279,7 +279,8 @@ def test_only_its_own(t, _, row):
         else:
             xs = [c.request(path="/events") for _ in range(6)]
         c.until(lambda: all(x.size for x in xs))
-        gate.reload_ok(text(1))
+        said = gate.reload_ok(text(1)).stdout
+        assert said.count("fewer instances") == 2, said
         c.until(lambda: sum(x.ended for x in xs) == 3)
         if row.name == "calls":
             assert all(dict(x.trailers)["grpc-status"] == "14" for x in xs if x.ended), xs
