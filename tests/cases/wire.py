@@ -231,3 +231,12 @@ class Conn:
     def get(self, target="/", host="localhost", headers=(), method="GET", body=None, **kw):
         self.request(method, target, host, headers, body)
         return self.answer(method, **kw)
+
+
+def turned_away(port, **kw):
+    """Closed before a byte was said; the reset may be there before connect returns."""
+    try:
+        with Conn(("127.0.0.1", port), **kw) as c:
+            return c.at_end()
+    except (ConnectionResetError, BrokenPipeError):
+        return True
