@@ -259,14 +259,15 @@ def test_graceful_stop(t):
 
 @case()
 def test_graceful_stop_has_an_end(t):
-    """A request that never ends does not hold up the stop beyond timeouts.shutdown."""
+    """A request that never ends does not hold up the stop beyond timeouts.shutdown; it is told so."""
     b = t.backend()
     gate = t.headgate(proxy_site(b.url), top={"timeouts": "{ shutdown: 500ms, drain: 500ms }"})
     c = gate.tls()
     c.request("GET", "/silent", "localhost")
     wait_for("the request", lambda: b.begun == 1)
     assert gate.stop() == 0
-    assert c.at_end()
+    a = c.answer()
+    assert a.status == 503 and a.get("connection") == "close" and c.at_end(), a
 
 
 @case()
