@@ -941,3 +941,18 @@ def test_torture(t):
                 s.get("headgate_backend_connections"), s.get("headgate_held_bytes"))
     wait_for("all of it to be over", lambda: left()[:3] == (0, 0, 0) and left()[3] < 100000)
     assert g.gate.workers() == workers
+
+
+@case()
+def test_nats_stop(t):
+    """A stop: the server runs on for who is connected as long as they may, and ends behind them."""
+    port, plain = t.port(), t.port()
+    gate = t.headgate(nats_config(port, plain), top={"timeouts": "{ shutdown: 10m }"})
+    a = Nats(port, gate.ca)
+    gate.proc.send_signal(signal.SIGTERM)
+    gate.wait_log("stopping")
+    a.subscribe("x")
+    a.say("PUB x 2", "hi")
+    assert a.message() == b"hi"
+    a.c.close()
+    assert gate.wait_exit() == 0
