@@ -544,9 +544,20 @@ void req_answer_text(struct req *r, unsigned status, struct str type, struct str
 
 /* ---- a switch ---- */
 
+/* Some of the head are the configuration's own texts, and HTTP/2 may write it only later. */
+static void own_answer(struct req *r)
+{
+    for (unsigned i = 0; i < r->answer.fields.n; i++) {
+        struct field *f = &r->answer.fields.v[i];
+        f->name = arena_str(r->arena, f->name);
+        f->value = arena_str(r->arena, f->value);
+    }
+}
+
 /* What the log and the metrics need at its end is kept; the configuration may go. */
 static void detach(struct req *r)
 {
+    own_answer(r);
     r->kept.site = arena_str(r->home, r->site->name);
     r->kept.route = arena_str(r->home, r->route->path);
     r->kept.service = arena_str(r->home, r->route->service->name);

@@ -57,9 +57,9 @@ struct stream {
     struct backend_service *service;
     struct backend_instance *instance; /* counted; NULL: none yet */
     struct backend_tls *backend_tls;   /* counted; NULL: plain */
-    struct backend_stream held;        /* ended when the service is handed over */
-    struct backend_stream tied;        /* … and when the instance is gone */
-    struct sliceq early;               /* what the client said before the instance was there */
+    struct backend_stream held; /* ended when the service is handed over; who waits, waits on */
+    struct backend_stream tied; /* … and when the instance is gone */
+    struct sliceq early;        /* what the client said before the instance was there */
 
     struct deadline deadline;
     uint64_t idle; /* ms */
@@ -144,6 +144,7 @@ static void backend_leave(struct stream *s)
 {
     if (!s->instance)
         return;
+    backend_stream_leave(&s->held);
     backend_stream_leave(&s->tied);
     io_close(&s->backend);
     stats_dec(backend_connections);
@@ -168,7 +169,6 @@ static void stream_close(struct stream *s)
     stats_add(STAT_bytes_in, (int64_t)s->client.bytes_in);
     stats_add(STAT_bytes_out, (int64_t)s->client.bytes_out);
     backend_wait_cancel(&s->waiter);
-    backend_stream_leave(&s->held);
     turn_task_cancel(&s->retry);
     io_close(&s->client);
     backend_leave(s);
@@ -392,6 +392,7 @@ static void connect_to(struct stream *s, struct backend_instance *i)
     }
     s->tries++;
     s->instance = backend_ref(i);
+    backend_stream_enter(s->service, &s->held, on_held);
     backend_tie(i, &s->tied, on_untied);
     backend_connect_begun(i);
     backend_request_begun(i);
@@ -463,7 +464,6 @@ static void begin(struct stream *s)
     front_count_as(&s->pass, s->def->tls ? STAT_connections_tcp_tls : STAT_connections_tcp);
     s->wait_until = loop_now_ms() + s->def->service->wait_ready;
     s->service = backend_service(s->def->service->name);
-    backend_stream_enter(s->service, &s->held, on_held);
     io_pause(&s->client, IO_PAUSE_PEER);
     find_instance(s);
 }

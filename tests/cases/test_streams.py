@@ -826,6 +826,27 @@ def test_nats_killed(t):
 
 
 @case()
+def test_handover_while_it_waits(t):
+    """A service whose only instance is not ready is handed over: who waits for it waits on, as requests do."""
+    port = t.port()
+    run = t.service("ok", t.path("never"))
+    gate = t.headgate(streams(f'"127.0.0.1:{port}": {{ service: s/app, tls: off }}') +
+                      run_site(run, ", wait_ready: 60s, strategy: handover, health: { interval: 50ms, timeout: 1s, failures: 1 }"), workers=1)
+
+    def app():
+        return gate.status()["services"][0]["instances"][0]
+    old = app()["pid"]
+    assert gate.get("/deaf").body == b"deaf"
+    wait_for("it to be unready", lambda: app()["state"] == "unready")
+    with Conn(("127.0.0.1", port)) as c:
+        c.request("GET", "/who", "localhost")
+        wait_for("it to wait", lambda: gate.status()["counters"]["requests_waiting"] == 1)
+        assert gate.cli("restart", "s/app").returncode == 0
+        a = c.answer()
+        assert a.status == 200 and json.loads(a.body)["pid"] != old, a
+
+
+@case()
 def test_nats_handover(t):
     """strategy: handover: who is connected is let go first, two never run at a time."""
     port, plain = t.port(), t.port()

@@ -1,6 +1,6 @@
 """WebSocket through the gate, over HTTP/1.1: the handshake, the tunnel, its ends; by hand and with Debian's python3-websockets."""
 import headgate
-from h2wire import H2, REFUSED_STREAM, headers_frame, h2
+from h2wire import DATA, H2, REFUSED_STREAM, frame, h2, headers_frame, rst_frame, window_frame
 from headgate import *
 from wswire import *
 
@@ -515,6 +515,25 @@ def test_reload_under_a_tunnel(t):
     s.gate.wait_log('"kind":"websocket"', '"site":"s"', '"service":"s/app"')
 
 
+@table(KINDS, setup=Gate)
+def test_reload_before_the_switch(t, s, row):
+    """The answer of a handshake that began before a reload is made by the configuration that it began with, which goes with it."""
+    def config(n):
+        return s.config(extra=f"    headers: {{ set: {{ X-Generation: {n * 500} }} }}\n")
+    s.again()
+    s.gate.reload_ok(config("a"))
+    ws = s.ws(row.kind, "/ws/late", open=False)
+    wait_for("the request at the backend", lambda: s.b.seen and s.b.seen[-1].path == "/ws/late")
+    s.gate.reload_ok(config("b"))
+    s.gate.reload_ok(config("c"))
+    s.b.seen.clear()
+    s.b.gate.set()
+    ws.open()
+    told = ws.stream if row.kind == "h2" else ws.answer
+    assert [v.replace("a" * 500, "all of it") for v in told.all("x-generation")] == ["all of it"]
+    closed(ws)
+
+
 @case()
 def test_gaps_do_not_end_it(t):
     """body_gap, write_gap and idle are about other things than a tunnel's silence."""
@@ -797,3 +816,88 @@ def test_nats(t):
     assert b"MSG news 1 5\r\nhello\r\n" in got and big in got
     a.close()
     b.close()
+
+
+# --- all of it at once
+
+PATHS = ["/ws/" + p for p in ("echo", "late", "raw", "half", "broken", "closing", "hold", "deaf", "flood/20", "first", "sink", "bad/accept", "bad/half-a-head")]
+
+
+def some_frames(rng):
+    return b"".join(rng.choice([ws_frame(BINARY, bytes(rng.randrange(9000)), mask=True), close_frame(1000, mask=True), os.urandom(rng.randrange(1, 50))])
+                    for _ in range(rng.randrange(4)))
+
+
+def listen_a_little(conn, rng):
+    conn.sock.settimeout(rng.choice([0.001, 0.02]))
+    try:
+        conn.sock.recv(rng.choice([1, 5000, 200000]))
+    except OSError:
+        pass
+    conn.sock.settimeout(60)
+
+
+def misbehave_h1(s, rng):
+    c = s.conn(rng.choice(["plain", "tls"]))
+    c.send(upgrade_request(rng.choice(PATHS)) + some_frames(rng))
+    for _ in range(rng.randrange(4)):
+        listen_a_little(c, rng)
+        c.send(some_frames(rng))
+    how = rng.randrange(4)
+    if how == 0:
+        c.reset()
+    elif how == 1:
+        os.close(c.sock.detach())
+    elif how == 2:
+        c.sock.shutdown(socket.SHUT_WR)
+        listen_a_little(c, rng)
+    c.close()
+
+
+def misbehave_h2(s, rng):
+    """A dozen tunnels on one connection: DATA, ends and resets in any order, then the connection's end."""
+    c = h2(s.gate, window=rng.choice([None, 1 << 24]), settings=rng.choice([(), [(4, 0)], [(4, 1 << 20)]]))
+    ids = range(1, 25, 2)
+    for i in ids:
+        c.send(headers_frame(i, connect_fields(rng.choice(PATHS)), 4 | (rng.random() < 0.1)))
+        listen_a_little(c, rng)
+    for i in rng.sample(ids, 8) * 2:
+        what = rng.randrange(5)
+        data = some_frames(rng)[:3000]
+        c.send(frame(DATA, what == 0, i, data) if what < 3 else rst_frame(i) if what == 3 else window_frame(i, 70000))
+        listen_a_little(c, rng)
+    os.close(c.sock.detach()) if rng.random() < 0.5 else c.close()
+
+
+@case()
+def test_torture(t):
+    """Hundreds of tunnels of both versions whose two sides do anything and end in any way, under reloads: nothing is left, nobody died."""
+    import random
+    s = Gate(t, workers=2, top={"timeouts": "{ handshake: 1s, connect: 1s }"})
+    s.b.gate.set()
+    workers = s.gate.workers()
+
+    def misbehave(seed):
+        rng = random.Random(seed)
+        for i in range(40):
+            try:
+                (misbehave_h2 if i % 4 == 0 else misbehave_h1)(s, rng)
+            except OSError:
+                pass
+    threads = [threading.Thread(target=misbehave, args=(i,)) for i in range(6)]
+    for x in threads:
+        x.start()
+    n = 0
+    while any(x.is_alive() for x in threads):
+        n += 1
+        s.gate.reload_ok(s.config(extra=f"    headers: {{ set: {{ X-Generation: '{n}' }} }}\n"))
+    for x in threads:
+        x.join()
+
+    def counters():
+        c = s.gate.status()["counters"]
+        return c["connections"], c["requests"]
+    wait_for("all of it to be over", lambda: counters() == (0, 0))
+    wait_for("no tunnel to the backend", lambda: not s.b.open)
+    assert s.gate.workers() == workers
+    assert s.gate.get("/hello").status == 200
