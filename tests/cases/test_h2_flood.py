@@ -236,6 +236,19 @@ def test_patient_client(t):
 
 
 @case()
+def test_link_measured_by_pings(t):
+    """A PING after each DATA frame is how gRPC's libraries measure a link while they download (Go's on fast ones: thousands a second): no flood."""
+    s = Site(t)
+    with h2(s.gate) as c:
+        for _ in range(6):
+            x = c.request(path="/static/big.bin")
+            x.sink = lambda data: c.send(ping_frame(b"measured"))
+            assert c.answer(x).size == len(backends.BLOCK) * 40 and x.frames > 600
+        c.ping()
+        assert not c.goaways and c.pongs.count(b"measured") > 3600
+
+
+@case()
 def test_page_left(t):
     """A browser that leaves a page cancels all its streams at once; the next page is served on the same connection. And again."""
     s = Site(t)

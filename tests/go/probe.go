@@ -257,14 +257,16 @@ func stream(ctx context.Context, cc *grpc.ClientConn, sp *spec, notes []*Note, h
 	if err != nil {
 		return err
 	}
-	for _, n := range notes {
-		if err := s.SendMsg(n); err != nil && err != io.EOF { // EOF: RecvMsg says why
-			return err
+	go func() { // beside reading: who answers each message stops taking them while nobody reads
+		for _, n := range notes {
+			if s.SendMsg(n) != nil {
+				return // RecvMsg says why
+			}
 		}
-	}
-	if !sp.Open {
-		s.CloseSend()
-	}
+		if !sp.Open {
+			s.CloseSend()
+		}
+	}()
 	for {
 		n := new(Note)
 		err := s.RecvMsg(n)
