@@ -76,7 +76,7 @@ static void on_begin(struct filter_use *u)
     struct str timeout = field_named(&u->req->fields, STR("grpc-timeout"));
     uint64_t ms;
     c->moved = loop_now_ms();
-    if (!timeout.p)
+    if (!timeout.p || u->req->error) /* or it was late for that: grpc_adopt */
         return;
     if (!grpc_timeout_parse(timeout, &ms))
         req_fail(u->req, 400, err_timeout_field);
@@ -311,25 +311,26 @@ const struct filter grpc_call_filter = {
 
 /* ---- which requests are calls, and where they go ---- */
 
-bool step_grpc(struct req *r)
+/* What the head says that the request is. A site is not known of one that failed early. */
+static struct grpc_type call_type(const struct req *r)
 {
+    const struct grpc_type none = {.form = GRPC_NONE};
     const struct field *type = fields_get(&r->fields, FIELD_content_type);
-    if (r->method != METHOD_POST || !type)
-        return true;
+    if (r->method != METHOD_POST || !type || (r->site && !r->site->grpc.on))
+        return none;
     struct grpc_type t = grpc_type_parse(type->value);
-    if (t.form == GRPC_NONE || !r->site->grpc.on)
-        return true;
     bool web = t.form == GRPC_WEB || t.form == GRPC_WEB_TEXT;
-    if (web && !r->site->grpc.web)
-        return true;
-    if (t.form == GRPC_LOOKALIKE) {
-        req_fail(r, 415, "a media type that begins like gRPC's and is none");
-        return false;
-    }
-    if (!web && str_starts(str_of(r->codec->name), STR("HTTP/1"))) {
-        req_fail(r, 505, "gRPC needs HTTP/2");
-        return false;
-    }
+    return web && r->site && !r->site->grpc.web ? none : t;
+}
+
+static bool is_http1(const struct req *r)
+{
+    return str_starts(str_of(r->codec->name), STR("HTTP/1"));
+}
+
+static void call_begin(struct req *r, struct grpc_type t)
+{
+    bool web = t.form != GRPC_PLAIN;
     r->kind = web ? REQ_GRPC_WEB : REQ_GRPC;
     r->grpc = arena_znew(r->arena, struct grpc_call);
     r->grpc->req = r;
@@ -338,7 +339,27 @@ bool step_grpc(struct req *r)
     if (web)
         filter_add(r, &grpc_web_filter);
     filter_add(r, &grpc_call_filter);
+}
+
+bool step_grpc(struct req *r)
+{
+    struct grpc_type t = call_type(r);
+    if (t.form == GRPC_NONE)
+        return true;
+    if (t.form == GRPC_LOOKALIKE)
+        req_fail(r, 415, "a media type that begins like gRPC's and is none");
+    else if (t.form == GRPC_PLAIN && is_http1(r))
+        req_fail(r, 505, "gRPC needs HTTP/2");
+    else
+        call_begin(r, t);
     return !req_over(r);
+}
+
+void grpc_adopt(struct req *r)
+{
+    struct grpc_type t = call_type(r);
+    if (t.form != GRPC_NONE && t.form != GRPC_LOOKALIKE && !(t.form == GRPC_PLAIN && is_http1(r)))
+        call_begin(r, t);
 }
 
 /* Does "/billing.v1.Invoices/Get" belong to the package (or service) "billing.v1"? */

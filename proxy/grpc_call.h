@@ -30,6 +30,8 @@ extern const struct filter grpc_call_filter;
  * step answers true to go on.
  */
 bool step_grpc(struct req *r);
+/* A request that fails before that step, with its head's limits, say: a call all the same. */
+void grpc_adopt(struct req *r);
 /* The route of the service that the method's package goes to; NULL: the paths' routes decide. */
 const struct conf_route *grpc_route(const struct req *r);
 /*

@@ -10,10 +10,10 @@
 /* The request's Origin when the site lets it call, else nothing. */
 static struct str allowed_origin(const struct req *r)
 {
-    const struct conf_grpc *g = &r->site->grpc;
     const struct field *origin = fields_get(&r->fields, FIELD_origin);
-    if (!origin)
+    if (!origin || !r->site)
         return STR_NULL;
+    const struct conf_grpc *g = &r->site->grpc;
     for (unsigned i = 0; i < g->n_cors; i++)
         if (str_ieq(g->cors[i], origin->value))
             return origin->value;

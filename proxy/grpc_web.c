@@ -137,7 +137,7 @@ static void on_answer_head(struct filter_use *u, bool *end)
     struct req *r = u->req;
     struct grpc_web *w = u->state;
     struct fields kept = {0};
-    if (!r->route || r->answer.status != 200) { /* an error page: no answer to a call */
+    if (r->answer.status != 200) { /* an error page or a redirect: no answer to a call */
         grpc_cors_answer(r);
         filter_leave(u);
         return;

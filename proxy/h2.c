@@ -17,6 +17,7 @@
 /* A head this many times over the limit ends the connection. */
 #define HEAD_FACTOR   4
 #define URGENCY_USUAL 3
+#define TYPE_MAX      128
 
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *options;
@@ -152,6 +153,13 @@ static bool is_trailer(const nghttp2_frame *frame)
     return frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_HEADERS;
 }
 
+/* Of a head that is too large only its type is still looked at: a gRPC call is refused as one. */
+static bool decides_refusal(const struct h2_stream *s, struct str name, struct str value)
+{
+    return field_token_of(name) == FIELD_content_type && value.n <= TYPE_MAX &&
+           http_value_clean(value) && !fields_get(&s->req->fields, FIELD_content_type);
+}
+
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
                      size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags, void *user)
 {
@@ -172,6 +180,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     }
     if ((l->header && s->head_bytes > l->header) || (l->headers && s->n_fields > l->headers + 4)) {
         refuse(s, 431, "the head is larger than limits.header or limits.headers");
+        if (!s->head_done && decides_refusal(s, n, v))
+            plain_field(s, &s->req->fields, n, v);
         return 0;
     }
     if (!http_value_clean(v))

@@ -699,6 +699,8 @@ void req_fail(struct req *r, unsigned status, const char *err)
         return;
     r->error = err;
     handler_cancel(r);
+    if (!r->filters && r->state < REQ_ANSWERING && !internal(r))
+        grpc_adopt(r);
     struct filter_use *u = r->filters ? filters_fail(r, status, err, &last) : NULL;
     if (u)
         fail_filtered(r, u, last);

@@ -59,6 +59,8 @@ CASES = [
     Ask("metadata", ask("Meta", metadata=META), code="OK", head=HEAD, tail=TAIL),
     Ask("message_of_4_MB", ask("Unary", dict(size=BIG, n=1)), code="OK", got=[dict(size=BIG, n=2)]),
     Ask("message_too_large", ask("Unary", dict(size=BIG + 500_000, n=1)), code="RESOURCE_EXHAUSTED", got=[]),
+    Ask("metadata_too_large", ask("Unary", metadata=[["x-echo", "y" * 40000]]), code="RESOURCE_EXHAUSTED",
+        message="the head is larger than limits.header or limits.headers", got=[]),
     Ask("cancel", ask("Hang", at_first="cancel"), quiet=True, code="CANCELLED", got=[note("first", 1)]),
     Ask("cancel_unary", ask("Wait", when_live="cancel"), quiet=True, code="CANCELLED", got=[]),
     Ask("deadline", ask("Wait", timeout=300), quiet=True, code="DEADLINE_EXCEEDED", got=[]),
@@ -73,6 +75,11 @@ CASES = [
 STREAMING = [
     Ask("client_stream", ask("Sum", *[note("x", i) for i in range(300)]), code="OK", got=[note("sum", 44850)]),
     Ask("bidi_stream", ask("Chat", *[note("x", i) for i in range(300)]), code="OK", got=[note("x", i) for i in range(300)]),
+    Ask("gzip", ask("Unary", dict(size=BIG, n=1), compress=True), code="OK", got=[dict(size=BIG, n=2)]),
+    Ask("gzip_bidi_stream", ask("Chat", *[dict(size=100_000, n=i) for i in range(30)], compress=True), code="OK",
+        got=[dict(size=100_000, n=i) for i in range(30)]),
+    Ask("answered_early", ask("Sum", note("", 5), note("enough"), open=True), code="OK", got=[note("enough", 5)]),
+    Ask("failed_early", ask("Sum", note("no"), open=True), **failure("FAILED_PRECONDITION", 9)),
     Ask("killed_client_stream", ask("Sum", note("die"), open=True), code="UNAVAILABLE", got=[]),
     Ask("killed_bidi_stream", ask("Chat", note("x"), open=True, at_first="kill"), code="UNAVAILABLE", got=[note("x")]),
 ]

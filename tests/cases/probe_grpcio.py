@@ -146,6 +146,10 @@ class Probe:
         for note in notes:
             if note["text"] == "die":
                 die()
+            if note["text"] == "enough":
+                return {"text": "enough", "n": n}
+            if note["text"] == "no":
+                self.Fail({"text": "", "n": 9}, context)
             n += note["n"]
         return {"text": "sum", "n": n}
 
@@ -202,7 +206,7 @@ class Client:
                 ("grpc.max_send_message_length", -1), ("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)])
         return self.channels[host]
 
-    def begin(self, host, method, notes, metadata=(), timeout=None, open=False):
+    def begin(self, host, method, notes, metadata=(), timeout=None, open=False, compress=False):
         kind = KINDS.get(method, "unary_unary")
         stub = getattr(self.channel(host), kind)(f"/{SERVICE}/{method}", request_serializer=encode, response_deserializer=decode)
         done = threading.Event()
@@ -213,7 +217,7 @@ class Client:
                 done.wait()
         request = stream() if kind.startswith("stream") else notes[0]
         start = stub if kind.endswith("stream") else stub.future
-        c = start(request, timeout=timeout, metadata=metadata)
+        c = start(request, timeout=timeout, metadata=metadata, compression=grpc.Compression.Gzip if compress else None)
         c.add_done_callback(lambda _: done.set())
         return c, kind
 
@@ -221,7 +225,7 @@ class Client:
         notes = [{"text": "x" * n["size"], "n": n["n"]} if "size" in n else n for n in spec["notes"]]
         metadata = [(k, bytes.fromhex(v) if k.endswith("-bin") else v) for k, v in spec.get("metadata", ())]
         timeout = spec["timeout"] / 1000 if spec.get("timeout") else None
-        c, kind = self.begin(spec["host"], spec["method"], notes, metadata, timeout, spec.get("open", False))
+        c, kind = self.begin(spec["host"], spec["method"], notes, metadata, timeout, spec.get("open", False), spec.get("compress", False))
         got = []
         while spec.get("when_live") and not self.begin(spec["host"], "Live", [{}])[0].result()["n"]:
             pass

@@ -200,10 +200,10 @@ DO = {
 
 
 class Hand:
-    def __init__(self, t, grpc="app", top=None, **kw):
+    def __init__(self, t, grpc="app", top=None, routes="/: { respond: web }", **kw):
         self.backend = H2Backend(by_path, **kw)
         t.defer(self.backend.close)
-        self.gate = t.headgate(grpc_site(f'url: "{self.backend.url}"', grpc), workers=1, top=top)
+        self.gate = t.headgate(grpc_site(f'url: "{self.backend.url}"', grpc, routes=routes), workers=1, top=top)
 
     def post(self, c, path, body=message(b"q"), headers=(), **kw):
         return c.request("POST", path, headers=[*GRPC, ("te", "trailers"), *headers], body=body, **kw)
@@ -267,6 +267,32 @@ def test_ends(t, s, row):
             assert a.status == 200 and a.get("content-type") == "application/grpc", a
             assert status(a) == row.status and bytes(a.body) == row.body, (a, a.trailers)
         assert status(c.answer(s.post(c, "/ok"))) == ("trailers", 0)
+
+
+# Before it is known whose they are. limits.header is 32 KiB, limits.uri 16 KiB.
+LARGE = ("x-a", "y" * 40000)
+EARLY = [
+    Row("head_too_large", path="/known.X/Y", headers=[LARGE], status=8),
+    Row("head_too_large_before_its_type", path="/known.X/Y", before=[LARGE], status=8),
+    Row("bad_length", path="/known.X/Y", headers=[("content-length", "some")], status=None),
+    Row("uri_too_long", path="/" + "x" * 17000, status=2),
+    Row("expectation", path="/known.X/Y", headers=[("expect", "wonders")], status=2),
+    Row("no_route", path="/other.X/Y", status=12),
+]
+
+
+@table(EARLY, setup=lambda t: Hand(t, grpc="{ packages: { known: app } }", routes="/page: { respond: web }"))
+def test_early_ends(t, s, row):
+    """What fails with its head is answered as a call too."""
+    with h2(s.gate) as c:
+        stream = c.request("POST", row.path, headers=[*row.__dict__.get("before", ()), *GRPC, *row.__dict__.get("headers", ())], body=message(b"q"))
+        if row.status is None:
+            assert c.outcome(stream).startswith("reset"), c.outcome(stream)
+            return
+        a = c.answer(stream)
+        assert a.status == 200 and a.get("content-type") == "application/grpc" and status(a) == ("head", row.status), (a, a.body)
+        s.gate.wait_log('"kind":"grpc"', f'"path":"{row.path[:100]}')
+    assert not s.backend.requests
 
 
 @case()

@@ -12,10 +12,10 @@ CORS = "https://app.example.org"
 
 
 class Site:
-    def __init__(self, t, grpc="{ service: app, cors: [https://app.example.org] }", top=None):
+    def __init__(self, t, grpc="{ service: app, cors: [https://app.example.org] }", top=None, routes="/: { respond: web }"):
         self.backend = H2Backend(by_path)
         t.defer(self.backend.close)
-        self.gate = t.headgate(grpc_site(f'url: "{self.backend.url}"', grpc), workers=1, top=top)
+        self.gate = t.headgate(grpc_site(f'url: "{self.backend.url}"', grpc, routes=routes), workers=1, top=top)
 
     def call(self, path, type=WEB, body=message(b"q"), headers=(), version=2):
         headers = [("content-type", type), ("x-grpc-web", "1"), *headers]
@@ -104,6 +104,27 @@ def test_cut_inside_a_message(t, s, row):
     if row.type == TEXT:
         out = s.gate.curl("-o", "/dev/null", "-H", f"content-type: {row.type}", "--data-binary", body.decode(), s.gate.url(row.path))
         assert out.returncode in (18, 56), (out.returncode, out.stderr)
+
+
+EARLY = [
+    Row("head_too_large_h2", path="/known.X/Y", headers=[("x-a", "y" * 40000)], version=2, status="8"),
+    Row("uri_too_long_h2", path="/" + "x" * 17000, version=2, status="2"),
+    Row("no_route_h2", path="/other.X/Y", version=2, status="12"),
+    Row("no_route_h1", path="/other.X/Y", version=1, status="12"),
+]
+
+
+@table([Row(f"{r.name}_{form}", row=r, type=type) for r in EARLY for form, type in (("binary", WEB), ("text", TEXT))],
+       setup=lambda t: Site(t, "{ packages: { known: app }, cors: [https://app.example.org] }", routes="/page: { respond: web }"))
+def test_early_ends(t, s, row):
+    """What fails with its head, or has no route, is answered as a call too; with CORS once the site is known."""
+    r, text = row.row, row.type == TEXT
+    a = s.call(r.path, row.type, base64.b64encode(message(b"q")) if text else message(b"q"), [*r.__dict__.get("headers", ()), ("origin", CORS)], r.version)
+    assert a.status == 200 and a.get("content-type") == row.type, (a.status, a)
+    got, trailers = parts(pieces(bytes(a.body)) if text else a.body)
+    assert got == [] and trailers["grpc-status"] == r.status, trailers
+    assert (a.get("access-control-allow-origin") == CORS) == (r.status == "12"), a
+    assert not s.backend.requests
 
 
 def seen(s):

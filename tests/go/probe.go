@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	_ "google.golang.org/grpc/encoding/gzip" // both sides can
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -107,8 +108,14 @@ func sum(s grpc.ServerStream, _ *Note) error {
 			return s.SendMsg(total)
 		} else if err != nil {
 			return err
-		} else if n.Text == "die" {
+		}
+		switch n.Text {
+		case "die":
 			die()
+		case "enough":
+			return s.SendMsg(&Note{Text: "enough", N: total.N})
+		case "no":
+			return fail(s, &Note{N: 9})
 		}
 		total.N += n.N
 	}
@@ -210,6 +217,7 @@ type spec struct {
 	}
 	Metadata    [][2]string
 	Timeout     int
+	Compress    bool
 	Open, Flood bool
 	AtFirst     string `json:"at_first"`
 	WhenLive    string `json:"when_live"`
@@ -250,10 +258,18 @@ func aside(cc *grpc.ClientConn, method string) *Note {
 	return n
 }
 
+func options(sp *spec) []grpc.CallOption {
+	out := []grpc.CallOption{grpc.MaxCallRecvMsgSize(1 << 30)}
+	if sp.Compress {
+		out = append(out, grpc.UseCompressor("gzip"))
+	}
+	return out
+}
+
 // stream makes a call in which one side streams, and tells of each note until the call is over.
 func stream(ctx context.Context, cc *grpc.ClientConn, sp *spec, notes []*Note, head, tail *metadata.MD, on func(*Note)) error {
 	desc := kinds[sp.Method]
-	s, err := cc.NewStream(ctx, &desc, path(sp.Method), grpc.MaxCallRecvMsgSize(1<<30))
+	s, err := cc.NewStream(ctx, &desc, path(sp.Method), options(sp)...)
 	if err != nil {
 		return err
 	}
@@ -334,7 +350,7 @@ func call(cc *grpc.ClientConn, sp *spec) seen {
 		err = stream(ctx, cc, sp, notes, &head, &tail, on)
 	} else {
 		n := new(Note)
-		err = cc.Invoke(ctx, path(sp.Method), notes[0], n, grpc.Header(&head), grpc.Trailer(&tail), grpc.MaxCallRecvMsgSize(1<<30))
+		err = cc.Invoke(ctx, path(sp.Method), notes[0], n, append(options(sp), grpc.Header(&head), grpc.Trailer(&tail))...)
 		if err == nil {
 			on(n)
 		}

@@ -7,27 +7,28 @@ import { METHODS, SERVICE, bytesOf, decode, encode, nameOf, probe, seen } from "
 const [address, ca] = process.argv.slice(2);
 const clients = {};
 
-function clientOf(host) {
-  return (clients[host] ??= new grpc.Client(address, grpc.credentials.createSsl(readFileSync(ca)), {
+function clientOf(host, compress) {
+  return (clients[host + compress] ??= new grpc.Client(address, grpc.credentials.createSsl(readFileSync(ca)), {
     "grpc.ssl_target_name_override": host,
     "grpc.default_authority": host,
     "grpc.max_receive_message_length": -1,
     "grpc.max_send_message_length": -1,
     "grpc.enable_retries": 0,
     "grpc.enable_http_proxy": 0,
+    ...(compress && { "grpc.default_compression_algorithm": 2 }), // gzip
   }));
 }
 
 const pairs = (metadata) =>
   Object.keys(metadata?.getMap() ?? {}).flatMap((key) => metadata.get(key).map((value) => [key, value]));
 
-function call(host) {
+function call({ host, compress }) {
   return (method, notes, options) =>
     new Promise((resolve) => {
       const metadata = new grpc.Metadata();
       for (const [key, value] of options.metadata) metadata.add(key, key.endsWith("-bin") ? Buffer.from(bytesOf(value)) : value);
       const [many, manyBack] = METHODS[method];
-      const client = clientOf(host);
+      const client = clientOf(host, compress);
       const kind = { falsefalse: "makeUnaryRequest", falsetrue: "makeServerStreamRequest", truefalse: "makeClientStreamRequest",
                      truetrue: "makeBidiStreamRequest" }[`${many}${manyBack}`];
       const deadline = options.timeout ? { deadline: Date.now() + options.timeout } : {};
@@ -53,7 +54,7 @@ function call(host) {
 const lines = createInterface({ input: process.stdin });
 lines.on("line", async (line) => {
   const spec = JSON.parse(line);
-  const outcome = await probe(call(spec.host), spec);
+  const outcome = await probe(call(spec), spec);
   process.stdout.write(JSON.stringify(outcome) + "\n");
 });
 lines.on("close", () => process.exit(0));

@@ -81,10 +81,13 @@ const handlers = {
     call.on("drain", more);
     more();
   },
+  // "enough" and "no": answered at once, whatever is still to come.
   Sum(call, done) {
     let n = 0;
     call.on("data", (note) => {
       if (note.text === "die") die();
+      if (note.text === "enough") done(null, { text: "enough", n });
+      if (note.text === "no") done(failure(9));
       n += note.n;
     });
     call.on("end", () => done(null, { text: "sum", n }));

@@ -99,7 +99,7 @@ export function seen(pairs) {
 // One call of a spec that a test wrote; `call` is what the client's file provides:
 //   call(method, notes, { metadata, timeout, open, onNote, onCancel }) → { code, message, head, tail }
 // metadata: pairs, -bin values in hex; timeout: ms; open: the client's stream is not ended; onNote: a note came; onCancel(fn): fn cancels.
-// The spec says the same, and when the call is cancelled or its server killed: at_first, with its first note; when_live, as soon as
+// The spec says the same, whether the client compresses what it sends (compress), and when the call is cancelled or its server killed: at_first, with its first note; when_live, as soon as
 // the server has it.
 export async function probe(call, spec) {
   const got = [];
