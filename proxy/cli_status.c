@@ -145,9 +145,11 @@ static void kinds(FILE *f, const char *before, const json_t *of, const char *aft
 
 static void traffic(FILE *f, const json_t *t, const json_t *counters)
 {
-    fprintf(f, "traffic   %lld connections", number_of(counters, "connections"));
+    const long long connections = number_of(counters, "connections"),
+                    requests = number_of(counters, "requests");
+    fprintf(f, "traffic   %lld connection%s", connections, connections == 1 ? "" : "s");
     kinds(f, " (", json_object_get(t, "connections"), ")");
-    fprintf(f, "\n          %lld requests under way", number_of(counters, "requests"));
+    fprintf(f, "\n          %lld request%s under way", requests, requests == 1 ? "" : "s");
     kinds(f, " (", json_object_get(t, "requests"), ")");
     fprintf(f, ", %lld begun since the start", number_of(counters, "requests_total"));
     if (number_of(counters, "requests_waiting")) {

@@ -195,4 +195,4 @@ def test_watch(t):
         return text in shown
     wait_for("the first screen", lambda: shows(b"0 requests under way"))
     s.keep(s.gate.plain()).request("GET", "/held", "localhost")
-    wait_for("the request on it", lambda: shows(b"1 requests under way (1 http)"))
+    wait_for("the request on it", lambda: shows(b"1 request under way (1 http)"))
