@@ -57,8 +57,9 @@ class Busy:
         wswire.Ws1(self.keep(self.gate.plain()), "/ws")
         self.keep(self.gate.tls()).request("GET", "/events", "localhost")
         c = self.keep(h2(self.gate))
-        for kind in ("application/grpc", "application/grpc-web+proto"):
-            c.request("POST", "/hold_between", headers=[("content-type", kind), ("te", "trailers")], body=message(b"q"))
+        calls = [c.request("POST", "/hold_between", headers=[("content-type", kind), ("te", "trailers")], body=message(b"q"))
+                 for kind in ("application/grpc", "application/grpc-web+proto")]
+        c.until(lambda: all(len(x.body) >= len(message(b"one")) for x in calls))
         c.request("GET", "/held")
         return self.wait(*BEGUN)
 
