@@ -35,8 +35,9 @@ struct exchange_head {
     bool no_body;         /* on_body with `end` and nothing in it, or on_end, follows */
     /*
      * 101: to this protocol; p NULL: it is a plain answer. From now on bytes go both ways.
-     * exchange_write_end ends ours, on_body with `end` tells that the backend ended its; neither is
-     * the exchange's end, only exchange_abort and on_error are.
+     * on_body brings one slice at a time; exchange_write_end ends our side, on_body with `end`
+     * tells that the backend ended its; neither is the exchange's end, only exchange_abort and
+     * on_error are.
      */
     struct str upgrade;
 };

@@ -5,6 +5,7 @@
 #include "proxy/tunnel.h"
 
 #include "proxy/client.h"
+#include "proxy/drain.h"
 #include "proxy/websocket.h"
 
 /* Bytes waiting for the backend before the client is paused. */
@@ -15,11 +16,16 @@
  */
 #define HALF_MS  (60 * 1000)
 #define CHECK_MS 1000
+/* From its moment to end: for the backend's frame to be over, the client's Close, the ends. */
+#define CLOSE_WAIT_MS 5000
 
 static const char err_silent[] = "one side ended, and the other was silent";
+static const char err_drain[] = "the backend drains, and did not come to the end of its frame";
 
 enum tunnel_state {
     TUNNEL_OPEN,
+    TUNNEL_LEAVING, /* it is to end: our Close goes out where the backend's present frame is over */
+    TUNNEL_CLOSING, /* our Close is out: the client answers the backend, which ends */
     TUNNEL_CLIENT_ENDED,  /* the client said its last byte; the backend goes on */
     TUNNEL_BACKEND_ENDED, /* the other way round */
     TUNNEL_BROKEN,        /* the backend's connection failed: what came goes out, then the client's
@@ -34,8 +40,10 @@ struct tunnel {
     struct exchange *x; /* NULL: the backend's connection is gone */
     enum tunnel_state state;
     struct websocket_frames frames; /* towards the client */
-    const char *broken;             /* TUNNEL_BROKEN: how */
+    bool muted;         /* our Close is out: nothing of the backend's may come behind it */
+    const char *broken; /* TUNNEL_BROKEN: how */
     struct deadline deadline;
+    struct drain drain;
     uint64_t moved; /* ms: the last byte or end that came */
 };
 
@@ -55,6 +63,8 @@ static void state_set(struct tunnel *t, enum tunnel_state to)
     t->state = to;
     t->moved = loop_now_ms();
     if (to == TUNNEL_OVER)
+        drain_leave(&t->drain);
+    if (to == TUNNEL_OVER || to == TUNNEL_OPEN)
         deadline_cancel(&t->deadline);
     else if (!deadline_is_set(&t->deadline))
         deadline_set(&t->deadline, CHECK_MS, on_deadline);
@@ -100,7 +110,7 @@ static void on_body_end(struct req *r, const struct fields *trailers)
         exchange_write_end(t->x, NULL);
     if (t->state == TUNNEL_BACKEND_ENDED)
         both_ended(t);
-    else if (t->state == TUNNEL_OPEN)
+    else if (t->state == TUNNEL_OPEN) /* else it is about to end anyway */
         state_set(t, TUNNEL_CLIENT_ENDED);
 }
 
@@ -119,10 +129,39 @@ static void on_sent(struct exchange *x)
 static void backend_ended(struct tunnel *t)
 {
     req_send(t->req, NULL, 0, true);
-    if (t->state == TUNNEL_CLIENT_ENDED)
+    if (t->req->body_ended)
         both_ended(t);
     else
         state_set(t, TUNNEL_BACKEND_ENDED);
+}
+
+/* `last`, the end of a frame, and our Close. What the backend says from now on is thrown away. */
+static void say_close(struct tunnel *t, struct slice last)
+{
+    struct slice v[] = {last, {.p = websocket_close_restart, .n = sizeof(websocket_close_restart)}};
+    bool bare = !last.n;
+    t->muted = true;
+    state_set(t, TUNNEL_CLOSING);
+    t->x->room = SLAB_SMALL;
+    exchange_pause(t->x, false);
+    req_send(t->req, v + bare, 2 - bare, false);
+}
+
+/* On its way to the end of a frame. */
+static void leave(struct tunnel *t, struct slice s)
+{
+    size_t n = 0;
+    if (!websocket_frames_between(&t->frames))
+        n = websocket_frames_step(&t->frames, s.p, s.n);
+    if (websocket_frames_closed(&t->frames)) {
+        state_set(t, TUNNEL_OPEN); /* it says so itself */
+    } else if (websocket_frames_between(&t->frames)) {
+        s.n = n;
+        say_close(t, s);
+        return;
+    }
+    exchange_pause(t->x, true);
+    req_send(t->req, &s, 1, false);
 }
 
 static void on_answer_body(struct exchange *x, const struct slice *v, unsigned n, bool end)
@@ -133,8 +172,14 @@ static void on_answer_body(struct exchange *x, const struct slice *v, unsigned n
         backend_ended(t);
         return;
     }
-    for (unsigned i = 0; i < n; i++)
-        websocket_frames_feed(&t->frames, v[i].p, v[i].n);
+    ASSERT(n == 1);
+    if (t->muted)
+        return;
+    if (t->state == TUNNEL_LEAVING) {
+        leave(t, *v);
+        return;
+    }
+    websocket_frames_feed(&t->frames, v->p, v->n);
     exchange_pause(x, true);
     req_send(t->req, v, n, false);
 }
@@ -146,7 +191,11 @@ static void on_proceed(struct req *r)
         req_fail(r, 502, t->broken);
         return;
     }
-    size_t room = t->x ? req_room(r, false) : 0;
+    if (t->state == TUNNEL_LEAVING && websocket_frames_between(&t->frames)) {
+        say_close(t, (struct slice){0});
+        return;
+    }
+    size_t room = t->x && !t->muted ? req_room(r, false) : 0;
     if (!room)
         return;
     t->x->room = room;
@@ -166,7 +215,7 @@ static void on_error(struct exchange *x, const char *err, enum exchange_failure 
         tunnel_over(t);
     } else if (t->state == TUNNEL_BACKEND_ENDED) {
         req_want_body(t->req, true); /* it may be paused; what comes is thrown away */
-    } else if (websocket_frames_closed(&t->frames)) {
+    } else if (t->muted || websocket_frames_closed(&t->frames)) {
         req_want_body(t->req, true);
         if (t->state != TUNNEL_OVER)
             backend_ended(t);
@@ -179,6 +228,38 @@ static void on_error(struct exchange *x, const char *err, enum exchange_failure 
 }
 
 static const struct exchange_ops ops = {on_sent, NULL, on_answer_body, NULL, on_error};
+
+/* ---- when the backend, or headgate, goes ---- */
+
+/* Its time is up: who was told and did not answer, or ended without the other, is not waited for.
+ */
+static void on_late(struct drain *d)
+{
+    struct tunnel *t = container_of(d, struct tunnel, drain);
+    if (t->state == TUNNEL_LEAVING || t->state == TUNNEL_BROKEN) {
+        req_fail(t->req, 503, err_drain);
+        return;
+    }
+    if (t->state != TUNNEL_BACKEND_ENDED && t->state != TUNNEL_FLUSHING)
+        req_send(t->req, NULL, 0, true);
+    tunnel_over(t);
+}
+
+/*
+ * The closing handshake, begun in the backend's place (RFC 6455 7.1.2): the client's answer is for
+ * the backend, which takes it for the client's wish and ends. Not where one is under way already.
+ */
+static void on_drain(struct drain *d)
+{
+    struct tunnel *t = container_of(d, struct tunnel, drain);
+    d->end = on_late;
+    drain_later(d, CLOSE_WAIT_MS);
+    if (t->state != TUNNEL_OPEN || websocket_frames_closed(&t->frames))
+        return;
+    state_set(t, TUNNEL_LEAVING);
+    if (websocket_frames_between(&t->frames) && !t->req->send_pending)
+        say_close(t, (struct slice){0});
+}
 
 /* ---- life ---- */
 
@@ -210,6 +291,7 @@ void tunnel_open(struct req *r, struct exchange *x)
     if (t->state == TUNNEL_OVER)
         return;
     x->arena = r->arena;
+    drain_enter(&x->instance->drains, &t->drain, on_drain);
     if (r->body_ended) /* the client ended its side with the request */
         on_body_end(r, NULL);
     else

@@ -111,25 +111,31 @@ static uint64_t payload_size(const uint8_t *head)
     return size;
 }
 
-void websocket_frames_feed(struct websocket_frames *f, const uint8_t *p, size_t n)
+size_t websocket_frames_step(struct websocket_frames *f, const uint8_t *p, size_t n)
 {
-    while (n) {
-        if (f->left) {
-            size_t some = (size_t)MIN(f->left, (uint64_t)n);
-            f->left -= some;
-            p += some;
-            n -= some;
-            continue;
-        }
-        f->head[f->have++] = *p++;
-        n--;
+    size_t i = 0;
+    while (!f->left && i < n) {
+        f->head[f->have++] = p[i++];
         if (f->have < head_size(f->head, f->have))
             continue;
         f->left = payload_size(f->head);
         f->close = (f->head[0] & OPCODE) == OPCODE_CLOSE;
         f->have = 0;
+        if (!f->left)
+            return i;
     }
+    size_t some = (size_t)MIN(f->left, (uint64_t)(n - i));
+    f->left -= some;
+    return i + some;
 }
+
+void websocket_frames_feed(struct websocket_frames *f, const uint8_t *p, size_t n)
+{
+    for (size_t i = 0; i < n;)
+        i += websocket_frames_step(f, p + i, n - i);
+}
+
+const uint8_t websocket_close_restart[4] = {0x80 | OPCODE_CLOSE, 2, 1012 >> 8, 1012 & 0xff};
 
 const char *websocket_answer_check(const struct fields *f, struct str upgrade, struct str key)
 {

@@ -41,6 +41,8 @@ struct websocket_frames {
     bool close;    /* the present frame, or the last one, is a Close */
 };
 void websocket_frames_feed(struct websocket_frames *f, const uint8_t *p, size_t n);
+/* As far as the end of the frame that p is in, or begins: how many bytes were taken. */
+size_t websocket_frames_step(struct websocket_frames *f, const uint8_t *p, size_t n);
 static inline bool websocket_frames_between(const struct websocket_frames *f)
 {
     return !f->have && !f->left;
@@ -50,6 +52,9 @@ static inline bool websocket_frames_closed(const struct websocket_frames *f)
 {
     return f->close && websocket_frames_between(f);
 }
+
+/* A Close frame of a server's, whole: 1012, "service restart" (RFC 6455 7.4, IANA). */
+extern const uint8_t websocket_close_restart[4];
 
 /* First value of the field with that (lower-case) name; p == NULL: there is none. */
 struct str websocket_field(const struct fields *f, struct str name);
