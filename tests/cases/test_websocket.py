@@ -1,7 +1,9 @@
 """WebSocket through the gate, over HTTP/1.1: the handshake, the tunnel, its ends; by hand and with Debian's python3-websockets."""
 import headgate
-from h2wire import DATA, H2, REFUSED_STREAM, frame, h2, headers_frame, rst_frame, window_frame
+from h2wire import DATA, Ended, H2, REFUSED_STREAM, frame, h2, headers_frame, rst_frame, window_frame
 from headgate import *
+from test_metrics import Scrape
+from wire import Conn
 from wswire import *
 
 PEER = os.path.join(HERE, "ws_peer.py")
@@ -550,6 +552,90 @@ def test_gaps_do_not_end_it(t):
     slow.close()
 
 
+# --- everything at once
+
+def misbehave1(s, rng, n):
+    """n tunnels, or what was to become one, each of which ends in some way at some time."""
+    for _ in range(n):
+        tls = rng.random() < 0.5
+        c = s.conn("tls" if tls else "plain")
+        request = upgrade_request("/ws/unruly/" + rng.choice("nr4smchpeee"))
+        try:
+            c.send(request[:rng.randrange(len(request))] if rng.random() < 0.1 else request)
+            if rng.random() < 0.3:
+                c.send(bytes(rng.randrange(100000)))
+            for _ in range(rng.randrange(5)):
+                c.sock.settimeout(rng.choice([0.001, 0.02]))
+                try:
+                    c.sock.recv(rng.choice([1, 5000, 200000]))
+                    c.sock.send(bytes(rng.randrange(1, 65536)))
+                except OSError:
+                    pass
+            how = rng.randrange(3)
+            if how == 0 and not tls:
+                c.reset()
+            elif how == 1:
+                c.sock.shutdown(socket.SHUT_WR) if not tls else os.close(c.sock.detach())
+            c.close()
+        except OSError:
+            pass
+
+
+def misbehave2(s, rng, n):
+    """The same as streams, twenty a connection."""
+    for _ in range(n // 20):
+        c = h2(s.gate, window=1 << 20)
+        try:
+            tunnels = [Ws2(c, "/ws/unruly/" + rng.choice("nr4smchpeee"), open=False, end=rng.random() < 0.1) for _ in range(20)]
+            for _ in range(100):
+                ws = rng.choice(tunnels)
+                what = rng.randrange(6)
+                if ws.stream.done and what < 5:
+                    continue
+                if what < 3:
+                    n = min(ws.stream.send_window, c.send_window, rng.randrange(1, 16384))
+                    if n > 0 and not getattr(ws, "over", False):
+                        ws.raw(bytes(n))
+                elif what == 3 and not getattr(ws, "over", False):
+                    ws.over = True
+                    ws.end()
+                elif what == 4 and not getattr(ws, "over", False):
+                    ws.over = True
+                    ws.reset()
+                else:
+                    c.quiet(0.002)
+        except (OSError, Ended):
+            pass
+        c.reset() if rng.random() < 0.5 else c.close()
+
+
+@case()
+def test_torture(t):
+    """Hundreds of tunnels that end in every way, while the configuration is reloaded: nothing is left, nobody died."""
+    import random
+    metrics = t.port()
+    s = Gate(t, workers=2, top={"metrics": f'"127.0.0.1:{metrics}"', "limits": "{ per_ip: 0 }"})
+    workers = s.gate.workers()
+    threads = [threading.Thread(target=f, args=(s, random.Random(i), 60)) for f in (misbehave1, misbehave2) for i in range(3)]
+    for th in threads:
+        th.start()
+    n = 0
+    while any(th.is_alive() for th in threads):
+        n += 1
+        s.gate.reload_ok(s.config(extra=f"    headers: {{ set: {{ X-Generation: '{n}' }} }}\n"))
+    for th in threads:
+        th.join()
+
+    def left():
+        with Conn(("127.0.0.1", metrics)) as c:
+            m = Scrape(c.get("/metrics").body.decode())
+        return (m.get("headgate_service_requests_in_flight", channel="s", service="app"), m.get("headgate_backend_connections"),
+                m.get("headgate_held_bytes"))
+    wait_for("all of it to be over", lambda: left()[:2] == (0, 0) and left()[2] < 100000, guard=90)
+    assert s.gate.workers() == workers
+    roundtrip(s.ws("tls"))
+
+
 # --- what it costs
 
 @case(serial=True)
@@ -557,9 +643,9 @@ def test_idle_tunnels_are_cheap(t):
     """500 idle tunnels, each with a TLS client: under 20 KiB a tunnel of the worker's memory."""
     s = Gate(t, top={"limits": "{ per_ip: 0 }"})
     worker = s.gate.workers()[0]
+
     def many(n):
-        out = [s.ws("tls", "/ws/deaf") for _ in range(n)]
-        return out
+        return [s.ws("tls", "/ws/deaf") for _ in range(n)]
     kept = many(100)            # what is made once
     before = procs.rss(worker)
     kept += many(500)

@@ -352,6 +352,41 @@ def deaf(peer, req):
     peer.wait_gone()
 
 
+def unruly(peer, req):
+    """Does one of many things, by the first byte of the path's last part."""
+    what = req.path[-1]
+    if what == "n":         # no answer at all
+        return
+    if what == "r":
+        peer.reset()
+        return
+    if what == "4":
+        peer.reply(400, [], b"no")
+        return
+    switch(peer, req, more=ws_frame(TEXT, b"first"))
+    if what == "s":
+        peer.send(ws_frame(BINARY, bytes(70000)))
+        peer.reset()
+    elif what == "m":       # in the middle of a frame
+        peer.send(ws_frame(BINARY, bytes(70000))[:-5])
+    elif what == "c":
+        peer.send(close_frame(1000))
+        peer.reset()
+    elif what == "h":
+        peer.sock.shutdown(socket.SHUT_WR)
+        peer.wait_gone()
+    elif what == "p":
+        try:
+            while True:
+                peer.send(ws_frame(BINARY, bytes(65536)))
+        except OSError:
+            pass
+    else:
+        while peer.buf or peer.fill():
+            data, peer.buf = peer.buf, b""
+            peer.send(data)
+
+
 BAD = {
     "accept": b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
     "no-accept": b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
@@ -377,7 +412,7 @@ def websocket(peer, req):
     if name == "bad":
         peer.send(BAD[more[0]])
         return False
-    kind = {"echo": echo, "late": late, "raw": raw_echo, "half": half, "broken": broken, "closing": closing_break,
+    kind = {"echo": echo, "late": late, "raw": raw_echo, "half": half, "broken": broken, "unruly": unruly, "closing": closing_break,
             "hold": hold, "deaf": deaf}.get(name)
     if kind:
         kind(peer, req)
