@@ -609,6 +609,15 @@ def misbehave2(s, rng, n):
         c.reset() if rng.random() < 0.5 else c.close()
 
 
+def nothing_left(metrics):
+    def left():
+        with Conn(("127.0.0.1", metrics)) as c:
+            m = Scrape(c.get("/metrics").body.decode())
+        return (m.get("headgate_service_requests_in_flight", channel="s", service="app"), m.get("headgate_backend_connections"),
+                m.get("headgate_held_bytes"))
+    wait_for("all of it to be over", lambda: left()[:2] == (0, 0) and left()[2] < 100000, guard=90)
+
+
 @case()
 def test_torture(t):
     """Hundreds of tunnels that end in every way, while the configuration is reloaded: nothing is left, nobody died."""
@@ -626,12 +635,7 @@ def test_torture(t):
     for th in threads:
         th.join()
 
-    def left():
-        with Conn(("127.0.0.1", metrics)) as c:
-            m = Scrape(c.get("/metrics").body.decode())
-        return (m.get("headgate_service_requests_in_flight", channel="s", service="app"), m.get("headgate_backend_connections"),
-                m.get("headgate_held_bytes"))
-    wait_for("all of it to be over", lambda: left()[:2] == (0, 0) and left()[2] < 100000, guard=90)
+    nothing_left(metrics)
     assert s.gate.workers() == workers
     roundtrip(s.ws("tls"))
 

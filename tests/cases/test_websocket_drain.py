@@ -1,7 +1,7 @@
 """WebSockets when what they hang on goes: close 1012 between frames, spread over time, and a bounded wait for the closing handshake."""
 from h2wire import h2
 from headgate import *
-from test_websocket import KINDS, PEER, Gate, roundtrip
+from test_websocket import KINDS, PEER, Gate, misbehave1, misbehave2, nothing_left, roundtrip
 from wswire import *
 
 WENT = (CLOSE, struct.pack(">H", RESTART))
@@ -211,3 +211,35 @@ def test_handover(t):
     roundtrip(again)
     done.join()
     again.close()
+
+
+class Supervised:
+    """headgate and a backend that it runs itself, which behaves by path."""
+
+    def __init__(self, t, metrics, extra):
+        self.gate = t.headgate(run_site(f'["{PYTHON}", "{os.path.join(HERE, "wswire.py")}", $listen]',
+                                        service_extra=f", ready: {{ tcp: on }}{extra}, stop: {{ timeout: 1s }}"),
+                               top={"metrics": f'"127.0.0.1:{metrics}"', "limits": "{ per_ip: 0 }", "timeouts": "{ drain: 2s }"})
+
+    def conn(self, kind):
+        return self.gate.tls() if kind == "tls" else self.gate.plain()
+
+
+@table([Row("overlap", extra=""), Row("handover", extra=", strategy: handover")], setup=lambda t: t)
+def test_torture(t, shared, row):
+    """Hundreds of tunnels that end in every way, while their service is restarted again and again: nothing is left, nobody died."""
+    import random
+    metrics = t.port()
+    s = Supervised(Sub(t, row.name), metrics, row.extra)
+    workers = s.gate.workers()
+    threads = [threading.Thread(target=f, args=(s, random.Random(i), 60)) for f in (misbehave1, misbehave2) for i in range(3)]
+    for th in threads:
+        th.start()
+    n = 0
+    while any(th.is_alive() for th in threads) or n < 3:
+        assert s.gate.cli("restart", "s/app").returncode == 0
+        n += 1
+    for th in threads:
+        th.join()
+    nothing_left(metrics)
+    assert s.gate.workers() == workers

@@ -8,9 +8,10 @@ import os
 import socket
 import ssl
 import struct
+import sys
 import threading
 
-from backends import by_path
+from backends import Backend, by_path
 from h2wire import CANCEL, DATA, END_STREAM as H2_END, NO_ERROR, Ended, frame as h2_frame, rst_frame
 from wire import GUARD
 
@@ -428,8 +429,16 @@ def websocket(peer, req):
     return False
 
 
-def ws_backend(t, **kw):
-    b = t.backend(websocket, **kw)
+def prepare(b):
     b.seen, b.said, b.sent, b.taken, b.heard, b.early = [], [], 0, None, None, None
     b.heard_all, b.holding = threading.Event(), threading.Event()
     return b
+
+
+def ws_backend(t, **kw):
+    return prepare(t.backend(websocket, **kw))
+
+
+if __name__ == "__main__":      # as a service: wswire.py 127.0.0.1:PORT
+    prepare(Backend(websocket, port=int(sys.argv[1].rpartition(":")[2])))
+    threading.Event().wait()
