@@ -28,6 +28,22 @@ def answered(ws):
     ws.close()
 
 
+def all_answered(tunnels):
+    """Each gets 1012 at a moment of its own, and answers at once."""
+    ended = []
+
+    def end(ws):
+        assert ws.next() == WENT
+        answered(ws)
+        ended.append(ws)
+    threads = [threading.Thread(target=end, args=(ws,)) for ws in tunnels]
+    for th in threads:
+        th.start()
+    for th in threads:
+        th.join()
+    assert len(ended) == len(tunnels)
+
+
 @case()
 def test_stop(t):
     """Idle tunnels over each protocol: 1012, whose answer reaches the backend, whose end is the end. headgate waits for no more than that."""
@@ -36,9 +52,7 @@ def test_stop(t):
     for ws in tunnels:
         roundtrip(ws)
     s.stop()
-    for ws in tunnels:
-        assert ws.next() == WENT
-        answered(ws)
+    all_answered(tunnels)
     s.ended()
 
 
@@ -187,9 +201,7 @@ def test_restart_of_the_instance(t):
     assert len(before) == 1
     done = threading.Thread(target=lambda: gate.cli("restart", "s/app"))
     done.start()
-    for ws in old:
-        assert ws.next() == WENT
-        answered(ws)
+    all_answered(old)
     done.join()
     new = Ws1(gate.tls(), "/who")
     assert pid(new) not in before
