@@ -77,26 +77,71 @@ static bool rate_eq(const struct conf_rate *a, const struct conf_rate *b)
            str_eq(a->name, b->name);
 }
 
+static bool fields_eq(const struct conf_fields *a, const struct conf_fields *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (unsigned i = 0; i < a->n; i++)
+        if (!str_eq(a->v[i].name, b->v[i].name) || !str_eq(a->v[i].value, b->v[i].value) ||
+            a->v[i].remove != b->v[i].remove || a->v[i].https_only != b->v[i].https_only)
+            return false;
+    return true;
+}
+
+static bool files_eq(const struct conf *ca, const struct conf_route *a, const struct conf *cb,
+                     const struct conf_route *b)
+{
+    return str_eq(root_of(ca, a), root_of(cb, b)) && str_eq(a->index, b->index) &&
+           a->listing == b->listing && str_eq(a->fallback, b->fallback);
+}
+
 static bool route_eq(const struct conf *ca, const struct conf_route *a, const struct conf *cb,
                      const struct conf_route *b)
 {
     return str_eq(a->path, b->path) && a->prefix == b->prefix && a->handler == b->handler &&
            str_eq(service_of(a), service_of(b)) && a->strip_prefix == b->strip_prefix &&
-           str_eq(root_of(ca, a), root_of(cb, b)) && str_eq(a->index, b->index) &&
-           str_eq(a->target, b->target) && a->send_proxy == b->send_proxy &&
-           a->status == b->status && str_eq(a->body, b->body) && rate_eq(&a->rate, &b->rate) &&
-           limits_eq(&a->limits, &b->limits) && timeouts_eq(&a->timeouts, &b->timeouts);
+           a->websocket == b->websocket && files_eq(ca, a, cb, b) &&
+           fields_eq(&a->answer_fields, &b->answer_fields) &&
+           fields_eq(&a->backend_fields, &b->backend_fields) && str_eq(a->target, b->target) &&
+           a->send_proxy == b->send_proxy && a->status == b->status && str_eq(a->body, b->body) &&
+           rate_eq(&a->rate, &b->rate) && limits_eq(&a->limits, &b->limits) &&
+           timeouts_eq(&a->timeouts, &b->timeouts);
 }
 
 static bool routes_eq(const struct conf *ca, const struct conf_site *a, const struct conf *cb,
                       const struct conf_site *b)
 {
-    if (a->n_routes != b->n_routes)
+    if (a->n_routes != b->n_routes || a->n_all_routes != b->n_all_routes)
         return false;
-    for (unsigned i = 0; i < a->n_routes; i++)
+    for (unsigned i = 0; i < a->n_all_routes; i++) /* those of grpc too */
         if (!route_eq(ca, &a->routes[i], cb, &b->routes[i]))
             return false;
     return true;
+}
+
+static bool grpc_eq(const struct conf_grpc *a, const struct conf_grpc *b)
+{
+    return a->on == b->on && a->web == b->web && a->cors_any == b->cors_any &&
+           a->max_message == b->max_message && strs_eq(a->cors, a->n_cors, b->cors, b->n_cors);
+}
+
+/* What its answers look like, whichever route they come from. */
+static bool answers_eq(const struct conf_site *a, const struct conf_site *b)
+{
+    if (a->n_error_pages != b->n_error_pages || a->n_compress != b->n_compress ||
+        a->dotfiles != b->dotfiles)
+        return false;
+    for (unsigned i = 0; i < a->n_compress; i++)
+        if (a->compress[i] != b->compress[i])
+            return false;
+    for (unsigned i = 0; i < a->n_error_pages; i++) {
+        const struct conf_error_page *p = &a->error_pages[i], *q = &b->error_pages[i];
+        if (p->from != q->from || p->to != q->to || !str_eq(p->type, q->type) ||
+            !str_eq(p->body, q->body))
+            return false;
+    }
+    return fields_eq(&a->answer_fields, &b->answer_fields) &&
+           fields_eq(&a->backend_fields, &b->backend_fields);
 }
 
 static bool site_eq(const struct conf *ca, const struct conf_site *a, const struct conf *cb,
@@ -105,7 +150,8 @@ static bool site_eq(const struct conf *ca, const struct conf_site *a, const stru
     return str_eq(a->host, b->host) &&
            strs_eq(a->aliases, a->n_aliases, b->aliases, b->n_aliases) &&
            strs_eq(a->redirect_from, a->n_redirect_from, b->redirect_from, b->n_redirect_from) &&
-           a->https == b->https && tls_eq(&a->tls, &b->tls) && rate_eq(&a->rate, &b->rate) &&
+           a->https == b->https && tls_eq(&a->tls, &b->tls) && answers_eq(a, b) &&
+           grpc_eq(&a->grpc, &b->grpc) && rate_eq(&a->rate, &b->rate) &&
            limits_eq(&a->limits, &b->limits) && timeouts_eq(&a->timeouts, &b->timeouts) &&
            routes_eq(ca, a, cb, b);
 }

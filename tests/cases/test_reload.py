@@ -196,6 +196,44 @@ def test_bad_file(t, s, row):
     s.gate.reload_ok(s.good)
 
 
+TOLD = [Row(name, site=site, route=route) for name, site, route in (
+    ("headers", "headers: { set: { X-A: b } }", ""), ("headers_to_backend", "headers: { to_backend: { remove: [X-A] } }", ""),
+    ("route_headers", "", "headers: { remove: [X-A] }"), ("robots", "robots: noindex", ""), ("hsts", "tls: { hsts: 30d }", ""),
+    ("errors", "errors: { 404: PAGE }", ""), ("compress", "compress: [gzip]", ""), ("dotfiles", "static: { dotfiles: allow }", ""),
+    ("grpc", "grpc: calls", ""), ("grpc_cors", "grpc: { service: calls, cors: [\"https://a.example\"] }", ""),
+    ("grpc_packages", "grpc: { service: calls, packages: { a.v1: calls } }", ""), ("websocket", "", "websocket: off"), ("listing", "", "listing: on"),
+    ("fallback", "", "fallback: a.txt"), ("rate_limit", "rate_limit: { rate: 5/s }", ""), ("limits", "limits: { body: 1KiB }", ""),
+    ("aliases", "aliases: [b.localhost]", ""))]
+
+
+class Telling:
+    def __init__(self, t):
+        self.page = t.write("page.html", "<p>none</p>")
+        t.write("www/a.txt", "a file")
+        self.www = t.path("www")
+        self.gate = t.headgate(self.config())
+
+    def config(self, site="", route=""):
+        handler = f"files: {self.www}" if route.startswith(("listing", "fallback")) else "proxy: app"
+        extra = f"    {site}\n".replace("PAGE", self.page)
+        return (f"sites:\n  s:\n    host: localhost\n    https: both\n{extra}    services: {{ app: {{ url: \"http://127.0.0.1:9\" }}, calls: {{ url: \"h2c://127.0.0.1:9\", protocol: grpc }} }}\n"
+                f"    routes:\n      /: {{ {handler}{', ' + route if route else ''} }}\n      /files/: {{ files: {self.www} }}\n      /app/: {{ proxy: app }}\n")
+
+
+@table(TOLD, Telling)
+def test_told(t, s, row):
+    """A reload says that the site changed, whichever of its keys did; and that nothing did when it is done again."""
+    changed = s.config(row.site, row.route)
+    if row.route:       # the handler is the same before
+        s.gate.reload_ok(s.config("", row.route).replace(", " + row.route, ""))
+    else:
+        s.gate.reload_ok(s.config())
+    told = s.gate.reload_ok(changed).stdout
+    assert "site s: changed" in told, told
+    told = s.gate.reload_ok(changed).stdout
+    assert "nothing changed" in told, told
+
+
 @case()
 def test_file_gone(t):
     """The file is not there any more: told so, nothing changed."""
