@@ -30,10 +30,10 @@ PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.execu
 
 # --- how a test says what it needs
 
-def case(serial=False, both=False, root=False):
-    """serial: runs alone. both: as root, also as an unprivileged user. root: only makes sense as root."""
+def case(serial=False, both=False, root=False, slow=False):
+    """serial: runs alone. both: as root, also as an unprivileged user. root: only makes sense as root. slow: waits long, so it begins early."""
     def mark(fn):
-        fn.serial, fn.both, fn.root = serial, both, root
+        fn.serial, fn.both, fn.root, fn.slow = serial, both, root, slow
         return fn
     return mark
 

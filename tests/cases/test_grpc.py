@@ -397,7 +397,7 @@ def test_messages_pass_as_they_come(t):
         assert status(c.answer(stream)) == ("trailers", 0)
 
 
-@case()
+@case(slow=True)
 def test_silent_client_is_asked(t):
     """A quiet stream's client is asked by PING whether it lives; one that does not answer is gone for the backend too."""
     s = Hand(t)

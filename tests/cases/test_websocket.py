@@ -805,7 +805,7 @@ def test_connect_all_arrives_behind_both_ends(t):
     c.close()
 
 
-@case()
+@case(slow=True)
 def test_connect_over_and_backend_silent(t):
     """The same, while the backend never takes the rest: after a minute of silence it is given up, and its stream is not held until the client goes."""
     s = Gate(t, rcvbuf=65536)
