@@ -6,11 +6,7 @@
  */
 #include "base/rate.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
+#include "base/segment.h"
 #include "base/siphash.h"
 
 #define SETS      16384
@@ -38,28 +34,22 @@ static struct segment *table(void)
 
 int rate_create(void)
 {
-    int fd = memfd_create("headgate-rates", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = segment_create("headgate-rates", sizeof(struct segment));
     uint64_t key[2];
-    ASSERT(fd >= 0);
-    ASSERT(ftruncate(fd, (off_t)sizeof(struct segment)) == 0);
     random_bytes(key, sizeof(key));
-    ASSERT(pwrite(fd, key, sizeof(key), offsetof(struct segment, key)) == (ssize_t)sizeof(key));
-    ASSERT(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
+    segment_write(fd, offsetof(struct segment, key), key, sizeof(key));
     return fd;
 }
 
 const char *rate_attach(int fd)
 {
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return err_of_errno(errno);
-    if (st.st_size != (off_t)sizeof(struct segment))
-        return "the segment of rates has another size: it is another version's";
-    void *at = mmap(NULL, sizeof(struct segment), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED)
-        return err_of_errno(errno);
-    segment = at;
-    return NULL;
+    void *at;
+    const char *err =
+        segment_map(fd, sizeof(struct segment),
+                    "the segment of rates has another size: it is another version's", &at);
+    if (!err)
+        segment = at;
+    return err;
 }
 
 uint64_t rate_key(struct str what, struct net_ip ip)

@@ -4,10 +4,9 @@
  */
 #include "base/stats.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "base/segment.h"
 
 #define SEGMENT_BYTES (sizeof(struct stats_slot) * STATS_SLOTS)
 
@@ -30,25 +29,18 @@ static const struct {
 
 int stats_create(void)
 {
-    int fd = memfd_create("headgate-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    ASSERT(fd >= 0);
-    ASSERT(ftruncate(fd, (off_t)SEGMENT_BYTES) == 0);
-    ASSERT(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
-    return fd;
+    return segment_create("headgate-stats", SEGMENT_BYTES);
 }
 
 const char *stats_attach(int fd, unsigned slot)
 {
-    struct stat st;
+    void *at;
     if (slot >= STATS_SLOTS)
         return "no such slot in the stats segment";
-    if (fstat(fd, &st) < 0)
-        return err_of_errno(errno);
-    if (st.st_size != (off_t)SEGMENT_BYTES)
-        return "the stats segment has another size: it is another version's";
-    void *at = mmap(NULL, SEGMENT_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED)
-        return err_of_errno(errno);
+    const char *err = segment_map(
+        fd, SEGMENT_BYTES, "the stats segment has another size: it is another version's", &at);
+    if (err)
+        return err;
     if (segment)
         munmap(segment, SEGMENT_BYTES);
     segment = at;

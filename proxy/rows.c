@@ -8,10 +8,9 @@
  */
 #include "proxy/rows.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+
+#include "base/segment.h"
 
 #define FOR_EVER UINT64_MAX
 
@@ -170,27 +169,21 @@ static uint32_t key_other(enum row_kind k, char mem[static ROWS_KEY_MAX])
 
 int rows_create(void)
 {
-    int fd = memfd_create("headgate-rows", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     const uint64_t bytes = segment_size();
-    ASSERT(fd >= 0);
-    ASSERT(ftruncate(fd, (off_t)bytes) == 0); /* pages come when they are first touched */
-    ASSERT(pwrite(fd, &bytes, sizeof(bytes), offsetof(struct head, bytes)) == sizeof(bytes));
-    ASSERT(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0);
+    int fd = segment_create("headgate-rows", bytes);
+    segment_write(fd, offsetof(struct head, bytes), &bytes, sizeof(bytes));
     return fd;
 }
 
 const char *rows_attach(int fd, unsigned process)
 {
-    struct stat st;
+    void *at;
     if (process >= ROWS_PROCESSES)
         return "no such process in the segment of rows";
-    if (fstat(fd, &st) < 0)
-        return err_of_errno(errno);
-    if (st.st_size != (off_t)segment_size())
-        return "the segment of rows has another size: it is another version's";
-    void *at = mmap(NULL, segment_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (at == MAP_FAILED)
-        return err_of_errno(errno);
+    const char *err = segment_map(
+        fd, segment_size(), "the segment of rows has another size: it is another version's", &at);
+    if (err)
+        return err;
     if (head)
         munmap(head, segment_size());
     head = at;

@@ -193,10 +193,14 @@ static struct io *other_side(struct stream *s, const struct io *io)
     return io == &s->client ? &s->backend : &s->client;
 }
 
-/* One side is dead. What is queued for the other still goes out, then its end. */
+/* One side is dead. What it said before is read; what is queued for the other still goes out, then
+ * its end. */
 static void side_lost(struct stream *s, struct io *gone, const char *err)
 {
     struct io *other = other_side(s, gone);
+    io_read_rest(gone);
+    if (s->state != STREAM_OPEN)
+        return; /* what it had still said ended the stream */
     /* Who hangs up without TLS's own goodbye, as many do, has ended; others broke off. */
     s->reset = err != err_truncated;
     s->error = err;
@@ -489,9 +493,7 @@ static void on_client_error(struct io *io, const char *err)
         stream_fail(s, 400, err);
         break;
     case STREAM_OPEN:
-        io_read_rest(io);
-        if (s->state == STREAM_OPEN)
-            side_lost(s, io, err);
+        side_lost(s, io, err);
         break;
     case STREAM_WAITING:
     case STREAM_CONNECTING:
@@ -511,9 +513,7 @@ static void on_backend_error(struct io *io, const char *err)
         connect_failed(s, io->ssl ? backend_tls_error(io->ssl, err) : err);
         break;
     case STREAM_OPEN:
-        io_read_rest(io);
-        if (s->state == STREAM_OPEN)
-            side_lost(s, io, err);
+        side_lost(s, io, err);
         break;
     case STREAM_HANDSHAKE:
     case STREAM_WAITING:
