@@ -34,7 +34,8 @@ say = @printf '  %-5s %s\n' '$(1)' '$(2)'
 
 # ---- flags --------------------------------------------------------------------------------------
 
-PKGS      := libevent_core openssl libnghttp2 yaml-0.1 jansson libseccomp libbrotlienc libzstd zlib
+PKGS      := libevent_core openssl libnghttp2 yaml-0.1 jansson libseccomp libbrotlienc libzstd zlib libcurl \
+             libpsl
 DEMO_PKGS := libevent_core libnghttp2
 
 # pkg-config is asked once, when the first rule needs it: a fresh machine has none yet, and

@@ -41,7 +41,8 @@
     X(TICKET_KEYS, 19, struct msg_ticket_keys, 0, 0) /* M→W: previous, current, next */                                                       \
     X(CERT, 20, struct msg_cert, 4096, 1)       /* A→M→W: fd: PEM chain and key; tail: host */                                              \
     X(CERTS_DONE, 21, struct msg_done, 4096, 0) /* A→M: all certificates at hand were sent */                                                 \
-    X(CHALLENGE, 22, struct msg_empty, 4096, 0) /* A→M→W: ACME challenge (named, not yet sent) */                                           \
+    X(CHALLENGE, 22, struct msg_challenge, MSG_TAIL_MAX,                                                                                        \
+      0) /* A→M→W: a name is to be proven; tail: host NUL token NUL answer */                                                               \
     X(HASH, 23, struct msg_empty, 4096, 0) /* W→M→A: password check (named, not yet sent) */                                                \
     X(LOG_REOPEN, 24, struct msg_empty, 0,                                                                                                      \
       0) /* M→W: open the access log again; fd by ACCESS_LOG */                                                                               \
@@ -60,7 +61,12 @@
     X(RESOLVED, 35, struct msg_resolved, 4096,                                                                                                  \
       0) /* A→M: tail: name NUL, then numbers with a NUL each, or why there are none */                                                       \
     X(RATES, 36, struct msg_empty, 0, 1) /* M→W: fd: the segment of rate cells */                                                             \
-    X(TALLY, 37, struct msg_empty, 0, 1) /* M→W: fd: the segment of connections by address */
+    X(TALLY, 37, struct msg_empty, 0, 1) /* M→W: fd: the segment of connections by address */                                                 \
+    X(CHALLENGE_DONE, 38, struct msg_challenge_done, 512, 0) /* W→M→A: shown, or why not: tail */                                           \
+    X(CERT_STATE, 39, struct msg_cert_state, 1024,                                                                                              \
+      0)                                     /* A→M: tail: host NUL issuer NUL last error */                                                  \
+    X(CERTS_ASK, 40, struct msg_ask, 512, 0) /* M→A: `headgate certs`; tail: what NUL host */                                                 \
+    X(CERTS_ANSWER, 41, struct msg_answer, 0, 1) /* A→M: fd: sealed memfd, JSON for the asker */
 
 enum msg_role { ROLE_MASTER = 1, ROLE_WORKER = 2, ROLE_AGENT = 3 };
 enum instance_state {
@@ -148,6 +154,36 @@ struct msg_cert {
     uint8_t digest[32];
     uint64_t not_after;
     uint32_t issuer, zero;
+};
+
+enum msg_challenge_kind {
+    MSG_CHALLENGE_TLS_ALPN = 1, /* answer: PEM of certificate and key */
+    MSG_CHALLENGE_HTTP = 2,     /* answer: the key authorization */
+    MSG_CHALLENGE_DNS = 3,      /* by dns_hook, in the master; answer: the TXT value */
+};
+struct msg_challenge {
+    uint64_t id; /* unique for the agent's life */
+    uint32_t kind, on;
+};
+struct msg_challenge_done {
+    uint64_t id;
+    uint32_t ok, zero;
+};
+enum msg_cert_step {
+    MSG_CERT_SERVED = 1,  /* all is well; next_at: when it is renewed */
+    MSG_CERT_WORKING = 2, /* an order is under way */
+    MSG_CERT_WAITING = 3, /* a try failed or a limit is near; next_at: the next one */
+};
+struct msg_cert_state {
+    uint64_t not_after, next_at; /* wall clock s; 0: none */
+    uint32_t step, failures;
+};
+struct msg_ask {
+    uint64_t id;
+};
+struct msg_answer {
+    uint64_t id;
+    uint32_t status, zero; /* enum admin_status */
 };
 
 enum msg_type {

@@ -24,6 +24,8 @@ enum conf_listen_kind {
 enum conf_https { CONF_HTTPS_REDIRECT, CONF_HTTPS_BOTH, CONF_HTTPS_ONLY };
 enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
 enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };
+enum conf_challenge { CONF_TLS_ALPN_01, CONF_HTTP_01, CONF_DNS_01, CONF_CHALLENGES };
+enum conf_acme_key { CONF_KEY_P256, CONF_KEY_P384, CONF_KEY_RSA2048 };
 enum conf_protocol { CONF_HTTP1, CONF_H2C, CONF_GRPC };
 enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX, CONF_SVC_FD };
 enum conf_ready { CONF_READY_TCP, CONF_READY_HTTP, CONF_READY_NOTIFY, CONF_READY_GRPC };
@@ -261,6 +263,31 @@ struct conf_root {   /* a folder that `files` serves */
     struct diag_place place;
 };
 
+/* See acme_cas in load_acme.c for the ones known by name. */
+struct conf_ca {
+    struct str name;    /* the folder's: "letsencrypt", "acme.example.org-directory" */
+    struct str url;     /* of its directory, https:// */
+    struct str staging; /* its staging directory, tried first after a failure; empty: it has none */
+    struct str staging_name;
+    bool known;     /* by name: a public CA that looks at hosts from the internet */
+    bool le_limits; /* Let's Encrypt's published limits are kept */
+};
+
+struct conf_acme {
+    bool on; /* `acme` was written */
+    struct str email;
+    struct conf_ca *cas; /* tried in this order */
+    unsigned n_cas;
+    struct str root_pem; /* ca_root as read at load; empty: the system's CAs */
+    enum conf_challenge challenges[CONF_CHALLENGES]; /* in this order; each once */
+    unsigned n_challenges;
+    struct str dns_hook; /* absolute; empty: none */
+    enum conf_acme_key key;
+    struct str eab_kid, eab_hmac; /* hmac in base64url, checked; both empty: none */
+    struct str profile, chain;
+    uint64_t renew_before; /* ms before the end; 0: auto */
+};
+
 struct conf {
     struct arena *arena;
     unsigned refs;
@@ -278,6 +305,7 @@ struct conf {
     uint16_t public_http, public_https; /* ports written into redirects */
     struct net_ranges trusted_proxies, proxy_protocol;
     struct conf_tls tls;
+    struct conf_acme acme;
     struct {
         struct str level;
         enum conf_access_format format;

@@ -1,0 +1,34 @@
+/*
+ * preflight.h - would a CA find this host? Before the first order: does the name resolve here, A
+ * and AAAA, and do the ports answer? Looks from here can be wrong (NAT, split DNS): a verdict says
+ * whether it is sure.
+ */
+#ifndef HG_PREFLIGHT_H
+#define HG_PREFLIGHT_H
+
+#include "base/arena.h"
+
+enum preflight_result {
+    PREFLIGHT_FINE,
+    PREFLIGHT_UNSURE, /* something looks wrong, and may look so from here only */
+    PREFLIGHT_BAD,    /* no such name, or each of its addresses answers as somebody else */
+};
+struct preflight_verdict {
+    enum preflight_result result;
+    char text[1024]; /* for people; "" when fine: "beta.example.org resolves to 203.0.113.9, which
+                        is not this host; its AAAA 2001:db8::1 does not answer on port 80" */
+};
+struct preflight_spec {
+    struct str host;
+    uint16_t ports[2]; /* that must answer; 0: none. */
+    /* Path and body of what this very server answers on http://host/PATH; empty: not tried. Tells a
+     * foreign server behind the name from ours. */
+    struct str probe_path, probe_body;
+};
+struct preflight;
+struct preflight *preflight_start(const struct preflight_spec *spec,
+                                  void (*done)(void *ctx, const struct preflight_verdict *v),
+                                  void *ctx);
+void preflight_close(struct preflight **p); /* `done` is not called any more */
+
+#endif
