@@ -6,10 +6,8 @@
 
 #include <arpa/inet.h>
 #include <jansson.h>
-#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +15,7 @@
 #include <unistd.h>
 
 #include "acme/cert_store.h"
+#include "acme/pem.h"
 #include "base/file.h"
 #include "base/log.h"
 
@@ -51,71 +50,6 @@ static const char *in_full(const struct local_ca *ca, struct arena *a, const cha
         rest = str_sub(rest, at < rest.n ? at + 1 : at, rest.n);
     }
     return done.p;
-}
-
-/* ---- PEM ---- */
-
-/* The content of a memory BIO, copied to `a`; the BIO's own copy is wiped and freed. */
-static struct str bio_take(struct arena *a, BIO *b)
-{
-    char *p = NULL;
-    long n = BIO_get_mem_data(b, &p);
-    ASSERT(n > 0);
-    struct str out = arena_str(a, (struct str){p, (size_t)n});
-    OPENSSL_cleanse(p, (size_t)n);
-    BIO_free(b);
-    return out;
-}
-
-static struct str cert_pem(struct arena *a, X509 *x)
-{
-    BIO *b = BIO_new(BIO_s_mem());
-    ASSERT(b && PEM_write_bio_X509(b, x) == 1);
-    return bio_take(a, b);
-}
-
-static struct str key_pem(struct arena *a, EVP_PKEY *k)
-{
-    BIO *b = BIO_new(BIO_s_mem());
-    ASSERT(b && PEM_write_bio_PKCS8PrivateKey(b, k, NULL, NULL, 0, NULL, NULL) == 1);
-    return bio_take(a, b);
-}
-
-static X509 *cert_parse(struct str pem)
-{
-    BIO *b = BIO_new_mem_buf(pem.n ? pem.p : "", (int)pem.n);
-    ASSERT(b);
-    X509 *x = PEM_read_bio_X509(b, NULL, NULL, NULL);
-    BIO_free(b);
-    ERR_clear_error();
-    return x;
-}
-
-static int no_passphrase(char *buf UNUSED, int size UNUSED, int rw UNUSED, void *arg UNUSED)
-{
-    return -1;
-}
-
-static EVP_PKEY *key_parse(struct str pem)
-{
-    BIO *b = BIO_new_mem_buf(pem.n ? pem.p : "", (int)pem.n);
-    ASSERT(b);
-    EVP_PKEY *k = PEM_read_bio_PrivateKey(b, NULL, no_passphrase, NULL);
-    BIO_free(b);
-    ERR_clear_error();
-    return k;
-}
-
-static void wipe(struct str s)
-{
-    if (s.n)
-        OPENSSL_cleanse((char *)(uintptr_t)s.p, s.n);
-}
-
-static int64_t seconds_of(const ASN1_TIME *t)
-{
-    struct tm tm;
-    return ASN1_TIME_to_tm(t, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
 }
 
 /* ---- making certificates ---- */
@@ -231,7 +165,7 @@ static X509 *leaf_make(struct local_ca *ca, struct arena *a, const struct leaf_n
                        EVP_PKEY *key)
 {
     int64_t now = wall_s();
-    int64_t end = MIN(now + LOCAL_CA_LEAF_DAYS * DAY, seconds_of(X509_get0_notAfter(ca->root)));
+    int64_t end = MIN(now + LOCAL_CA_LEAF_DAYS * DAY, pem_seconds(X509_get0_notAfter(ca->root)));
     bool cn = strlen(name->text) <= CN_MAX;
     X509 *x = cert_new(key, cn ? name->text : "", now, end);
     ASSERT(X509_set_issuer_name(x, X509_get_subject_name(ca->root)) == 1);
@@ -259,11 +193,11 @@ static const char *root_store(struct arena *a, const struct root_paths *p, EVP_P
 {
     /* The key first: a key without a certificate is a making that was cut off, and is finished
      * later. */
-    struct str secret = key_pem(a, key);
+    struct str secret = pem_of_key(a, key);
     const char *err = file_write(a, p->key, secret, 0600);
-    wipe(secret);
+    pem_wipe(secret);
     if (!err)
-        err = file_write(a, p->crt, cert_pem(a, root), 0644);
+        err = file_write(a, p->crt, pem_of_cert(a, root), 0644);
     return err;
 }
 
@@ -329,8 +263,8 @@ static const char *root_load(struct local_ca *ca, struct arena *a, const struct 
     const char *err = file_read(a, p->key, PEM_MAX, &key);
     if (err)
         return err;
-    ca->key = key_parse(key);
-    wipe(key);
+    ca->key = pem_key(key);
+    pem_wipe(key);
     if (!ca->key)
         return root_check(ca, a, p);
     if (access(p->crt, F_OK) < 0 && errno == ENOENT)
@@ -338,11 +272,11 @@ static const char *root_load(struct local_ca *ca, struct arena *a, const struct 
     err = file_read(a, p->crt, PEM_MAX, &crt);
     if (err)
         return err;
-    ca->root = cert_parse(crt);
+    ca->root = pem_cert(crt);
     err = root_check(ca, a, p);
     if (err)
         return err;
-    if (seconds_of(X509_get0_notAfter(ca->root)) > wall_s())
+    if (pem_seconds(X509_get0_notAfter(ca->root)) > wall_s())
         return NULL;
     log_error("the local CA has expired and is made anew: clients must trust the new certificate",
               "cert", "%s", in_full(ca, a, p->crt));
@@ -416,7 +350,7 @@ static bool still_good(struct local_ca *ca, const struct leaf_name *name, X509 *
 {
     if (!x || !key)
         return false;
-    int64_t from = seconds_of(X509_get0_notBefore(x)), to = seconds_of(X509_get0_notAfter(x));
+    int64_t from = pem_seconds(X509_get0_notBefore(x)), to = pem_seconds(X509_get0_notAfter(x));
     int64_t now = wall_s();
     bool good = now >= from && now < local_ca_renew_at(from, to) && covers(x, name) &&
                 X509_check_issued(ca->root, x) == X509_V_OK && X509_verify(x, ca->key) == 1 &&
@@ -432,8 +366,8 @@ static struct str join(struct arena *a, struct str cert, struct str key)
 
 static void leaf_times(struct local_leaf *leaf, const X509 *x)
 {
-    leaf->not_after = seconds_of(X509_get0_notAfter(x));
-    leaf->renew_at = local_ca_renew_at(seconds_of(X509_get0_notBefore(x)), leaf->not_after);
+    leaf->not_after = pem_seconds(X509_get0_notAfter(x));
+    leaf->renew_at = local_ca_renew_at(pem_seconds(X509_get0_notBefore(x)), leaf->not_after);
 }
 
 /* False when there is none, or none that is good any more. */
@@ -447,17 +381,17 @@ static bool leaf_stored(struct local_ca *ca, struct arena *a, struct str host,
         log_warn("stored certificate cannot be read, a new one is made", "host", "%s", name->text,
                  "error", "%s", in_full(ca, a, err));
     if (err || !found) {
-        wipe(unit.key_pem);
+        pem_wipe(unit.key_pem);
         return false;
     }
-    X509 *x = cert_parse(unit.cert_pem);
-    EVP_PKEY *key = key_parse(unit.key_pem);
+    X509 *x = pem_cert(unit.cert_pem);
+    EVP_PKEY *key = pem_key(unit.key_pem);
     bool good = still_good(ca, name, x, key);
     if (good) {
         leaf->pem = join(a, unit.cert_pem, unit.key_pem);
         leaf_times(leaf, x);
     }
-    wipe(unit.key_pem);
+    pem_wipe(unit.key_pem);
     X509_free(x);
     EVP_PKEY_free(key);
     return good;
@@ -466,8 +400,8 @@ static bool leaf_stored(struct local_ca *ca, struct arena *a, struct str host,
 static struct str meta_json(struct arena *a, const struct leaf_name *name, X509 *x)
 {
     json_t *j = json_pack("{s:s, s:s, s:I, s:I}", "host", name->text, "issuer", "local",
-                          "not_before", (json_int_t)seconds_of(X509_get0_notBefore(x)), "not_after",
-                          (json_int_t)seconds_of(X509_get0_notAfter(x)));
+                          "not_before", (json_int_t)pem_seconds(X509_get0_notBefore(x)),
+                          "not_after", (json_int_t)pem_seconds(X509_get0_notAfter(x)));
     char *text = json_dumps(j, JSON_INDENT(2));
     ASSERT(text);
     struct str out = arena_fmt(a, "%s\n", text);
@@ -485,11 +419,11 @@ const char *local_ca_leaf(struct local_ca *ca, struct arena *a, struct str host,
         return err;
     if (leaf_stored(ca, a, host, &name, leaf))
         return NULL;
-    if (seconds_of(X509_get0_notAfter(ca->root)) <= wall_s())
+    if (pem_seconds(X509_get0_notAfter(ca->root)) <= wall_s())
         return "the local CA has expired: restart headgate, and it makes a new one";
     EVP_PKEY *key = key_new();
     X509 *x = leaf_make(ca, a, &name, key);
-    struct cert_unit unit = {cert_pem(a, x), key_pem(a, key), meta_json(a, &name, x)};
+    struct cert_unit unit = {pem_of_cert(a, x), pem_of_key(a, key), meta_json(a, &name, x)};
     leaf->pem = join(a, unit.cert_pem, unit.key_pem);
     leaf_times(leaf, x);
     /* A full disk is no reason to leave the host without TLS: the leaf is as good unstored. */
@@ -497,7 +431,7 @@ const char *local_ca_leaf(struct local_ca *ca, struct arena *a, struct str host,
     if (err)
         log_error("certificate cannot be stored: it serves until the next restart", "host", "%s",
                   name.text, "error", "%s", in_full(ca, a, err));
-    wipe(unit.key_pem);
+    pem_wipe(unit.key_pem);
     X509_free(x);
     EVP_PKEY_free(key);
     return NULL;

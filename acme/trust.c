@@ -8,13 +8,13 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "acme/pem.h"
 #include "base/file.h"
 #include "base/proc.h"
 
@@ -26,17 +26,6 @@
 #define TOOL_PATH  "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /* ---- the certificate ---- */
-
-static struct str pem_of(struct arena *a, X509 *x)
-{
-    char *p = NULL;
-    BIO *b = BIO_new(BIO_s_mem());
-    ASSERT(b && PEM_write_bio_X509(b, x) == 1);
-    long n = BIO_get_mem_data(b, &p);
-    struct str pem = arena_str(a, (struct str){p, (size_t)n});
-    BIO_free(b);
-    return pem;
-}
 
 static const char *name_of(struct arena *a, const X509 *x)
 {
@@ -78,14 +67,11 @@ const char *trust_cert_read(struct arena *a, const char *path, struct trust_cert
     const char *err = file_read(a, path, PEM_MAX, &text);
     if (err)
         return err;
-    BIO *b = BIO_new_mem_buf(text.n ? text.p : "", (int)text.n);
-    ASSERT(b);
-    X509 *x = PEM_read_bio_X509(b, NULL, NULL, NULL);
-    BIO_free(b);
+    X509 *x = pem_cert(text);
     err = judge(a, path, x);
     ERR_clear_error();
     if (!err)
-        *out = (struct trust_cert){path, pem_of(a, x), name_of(a, x), common_name(a, x)};
+        *out = (struct trust_cert){path, pem_of_cert(a, x), name_of(a, x), common_name(a, x)};
     X509_free(x);
     return err;
 }
