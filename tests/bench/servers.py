@@ -275,13 +275,15 @@ sites: {{ s: {{ host: localhost, services: {{ app: "tcp://127.0.0.1:{self.backen
     routes: {{ /: {{ {handler} }}, /version: {{ respond: "{self.version}" }} }}
 """
 
+    def top(self):
+        return {"listen": "{ http: off, https: %s }" % ("off" if self.place == "stream" else f'"127.0.0.1:{self.port}"'), "log": "{ access: { format: off } }",
+                "tls": f"{{ certificates: [{{ cert: {self.t.cert}, key: {self.t.key} }}] }}"}
+
     def command(self):
         if self.version:
             self.gate.configure(self.config())
             return None
-        self.gate = hg.Headgate(self.t, self.config(), name=f"headgate-{time.monotonic_ns()}", workers=1, http=False, https=False, top={
-            "listen": "{ http: off, https: %s }" % ("off" if self.place == "stream" else f'"127.0.0.1:{self.port}"'), "log": "{ access: { format: off } }",
-            "tls": f"{{ certificates: [{{ cert: {self.t.cert}, key: {self.t.key} }}] }}"})
+        self.gate = hg.Headgate(self.t, self.config(), name=f"headgate-{time.monotonic_ns()}", workers=1, http=False, https=False, top=self.top())
         return [self.t.program, "run", "--config", self.gate.file]
 
     def reload(self):
