@@ -5,6 +5,8 @@
 #ifndef HG_FAIL_H
 #define HG_FAIL_H
 
+#include <jansson.h>
+
 #include "base/base.h"
 
 enum acme_fail_kind {
@@ -32,10 +34,18 @@ struct acme_fail {
 /* `text` as printf's; control bytes of the CA are made harmless. */
 void acme_fail_set(struct acme_fail *f, enum acme_fail_kind kind, const char *step, const char *fmt,
                    ...) PRINTF(4, 5);
+/*
+ * From a problem document (RFC 8555 6.7, RFC 7807): of an answer, or an order's or challenge's
+ * "error". The kind is that of its type; where it is about a validation, the caller knows better.
+ * No object at all is fine: then `status` alone speaks.
+ */
+void acme_fail_problem(struct acme_fail *f, const char *step, unsigned status,
+                       const json_t *problem);
 /* The cure for a problem type ("connection", "dns", "caa", "rateLimited", …); NULL: we know none.
  */
 const char *acme_hint(const char *type, const char *challenge);
-/* RFC 9110 10.2.3: seconds or a date; 0 when there is none or it is no time. At most a week. */
+/* RFC 9110 10.2.3: seconds or a date, as wall clock s: more than `now`, at most a week more; 0 when
+ * there is none or it is no time. */
 int64_t acme_retry_after(struct str value, int64_t now);
 
 #endif
