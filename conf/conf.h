@@ -263,14 +263,15 @@ struct conf_root {   /* a folder that `files` serves */
     struct diag_place place;
 };
 
-/* See acme_cas in load_acme.c for the ones known by name. */
+/* See known_cas in load_acme.c for the ones known by name. */
 struct conf_ca {
     struct str name;    /* the folder's: "letsencrypt", "acme.example.org-directory" */
     struct str url;     /* of its directory, https:// */
     struct str staging; /* its staging directory, tried first after a failure; empty: it has none */
     struct str staging_name;
     bool known;     /* by name: a public CA that looks at hosts from the internet */
-    bool le_limits; /* Let's Encrypt's published limits are kept */
+    bool takes_eab; /* acme.eab is for it, if there is one: not for Let's Encrypt */
+    bool le_limits; /* Let's Encrypt's published limits are kept; letsencrypt-staging: its own */
 };
 
 struct conf_acme {
@@ -278,7 +279,8 @@ struct conf_acme {
     struct str email;
     struct conf_ca *cas; /* tried in this order */
     unsigned n_cas;
-    struct str root_pem; /* ca_root as read at load; empty: the system's CAs */
+    struct str root_pem; /* ca_root as read at load, for CAs that are not `known`; empty: the
+                            system's CAs, as for those that are */
     enum conf_challenge challenges[CONF_CHALLENGES]; /* in this order; each once */
     unsigned n_challenges;
     struct str dns_hook; /* absolute; empty: none */
@@ -385,6 +387,8 @@ uint64_t conf_service_drain(const struct conf_service *s);
 
 /* The issuer that `auto` means for a host (CONFIG.md: localhost, *.local, …, IP addresses). */
 enum conf_issuer conf_issuer_for(const struct conf_tls *tls, struct str host);
+/* The certificate of that host, one of the site's, comes by ACME: not given, not local. */
+bool conf_wants_acme(const struct conf *c, const struct conf_site *site, struct str host);
 
 /* Verbs, in conf/: each writes to a stream and returns the exit status. */
 #include <stdio.h>

@@ -185,9 +185,9 @@ static bool word_char(char c)
 
 static bool sounds_secret(struct str key)
 {
-    static const char *const parts[] = {"password",      "passwd",     "secret",     "token",
-                                        "hmac",          "login",      "api_key",    "apikey",
-                                        "authorization", "credential", "private_key"};
+    static const char *const parts[] = {"password",      "passwd",     "secret",      "token",
+                                        "hmac",          "login",      "api_key",     "apikey",
+                                        "authorization", "credential", "private_key", "mac_key"};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
         struct str part = str_of(parts[i]);
         for (size_t at = 0; at + part.n <= key.n; at++)

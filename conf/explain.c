@@ -225,10 +225,11 @@ static const struct entry entries[] = {
      "api: { run: [server] }",
      "api: { run: [server, --listen, $listen] }\nold: { run: [server], listen: 127.0.0.1:5556 }"},
     {"E059", "no certificate for a host",
-     "`issuer: auto` means ACME for public names, which is not available in this version. "
-     "Give a certificate, or let the local CA sign (browsers must trust it).",
+     "Names of the internet get theirs from an ACME authority (Let's Encrypt) as soon as `acme` is "
+     "written, which also agrees to its terms of service. Else give one, or let the local CA sign "
+     "(browsers must trust it).",
      "stable: { host: www.example.org }",
-     "tls: { certificates: [{ cert: /etc/tls/www.crt, key: /etc/tls/www.key }] }"},
+     "acme: { email: you@example.org }\nstable: { host: www.example.org }"},
     {"E060", "a folder cannot be served",
      "It does not exist, is no folder, or the account of the workers may not read it.",
      "/: { files: /root/www }",
@@ -288,6 +289,18 @@ static const struct entry entries[] = {
      "once after a pause. What is used up comes back at the rate, within 30 days at most.",
      "rate_limit: { burst: 10 }",
      "rate_limit: { rate: 5/s, burst: 10 }"},
+    {"E073", "an ACME authority that cannot be used",
+     "acme.ca is a name that is known, or the https:// URL of a directory without user, query and "
+     "fragment. `eab` is what the authority gives to be known by: both parts, hmac in base64url. "
+     "The e-mail address is one, without mailto:.",
+     "acme: { ca: http://ca.internal/directory }",
+     "acme: { ca: https://ca.internal/directory, ca_root: /etc/headgate/ca.pem }"},
+    {"E074", "a name that cannot be proven",
+     "The authority looks at the host by one of acme.challenge: tls-alpn-01 needs an https "
+     "address, http-01 an http address, dns-01 a dns_hook that writes the record. Names such as "
+     "*.example.org are proven by dns-01 only, IP addresses not at all.",
+     "listen: { http: off }\nacme: { challenge: [http-01] }",
+     "listen: { http: off }\nacme: { challenge: [tls-alpn-01] }"},
     {"W001", "`off` removes nothing",
      "NAME: off takes out what a channel inherits from channel_defaults. Nothing of this "
      "name is inherited.",
@@ -310,6 +323,11 @@ static const struct entry entries[] = {
      "`headgate check` tries them, unless a server of this configuration runs.",
      "listen: { https: \"192.0.2.1:443\" }",
      "listen: { https: \":443\" }"},
+    {"W007", "a part of acme that is never used",
+     "A challenge without an address that it could come to, a dns_hook without dns-01, or a host "
+     "that no authority named in acme.ca signs for.",
+     "acme: { dns_hook: /etc/headgate/dns }",
+     "acme: { challenge: [dns-01], dns_hook: /etc/headgate/dns }"},
 };
 /* clang-format on */
 
@@ -361,7 +379,11 @@ int conf_explain(const char *code, FILE *f)
         write_example(f, "right", e->right);
         return 0;
     }
-    fprintf(stderr, "headgate: there is no code %s; codes are E001 to %s and W001 to %s\n", code,
-            "E070", entries[ARRAY_LEN(entries) - 1].code);
+    unsigned errors = 0;
+    while (errors < ARRAY_LEN(entries) && entries[errors].code[0] == 'E')
+        errors++;
+    fprintf(stderr, "headgate: there is no code %s; codes are %s to %s and %s to %s\n", code,
+            entries[0].code, entries[errors - 1].code, entries[errors].code,
+            entries[ARRAY_LEN(entries) - 1].code);
     return 1;
 }

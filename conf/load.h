@@ -103,6 +103,8 @@ bool tls_check_pair(struct load *l, const struct conf_cert *c, struct diag_place
 unsigned tls_count_certs(struct str pem);
 bool tls_covers(const struct conf_tls *tls, struct str host);
 bool tls_certs_written(const struct node *map);
+/* load_acme.c */
+void load_acme(struct load *l);
 /* load_site.c */
 void load_sites(struct load *l);
 /* load_answer.c: fields, robots, HSTS, error pages, compression; after load_tls */

@@ -337,6 +337,7 @@ void load_global(struct load *l)
     l->c->tls.min_version = 0x0303;
     load_tls(l, NULL, node_get(l->root, "tls"), &l->c->tls);
     check_passthrough_global(l);
+    load_acme(l);
     load_log(l);
     load_admin(l, root);
     load_limits(l, NULL, node_get(l->root, "limits"), G_LIMITS, &l->c->limits);

@@ -1,6 +1,6 @@
 /*
  * load_hosts.c - names over all sites: each is claimed once, and each has a certificate from
- * somewhere that this version can get one from.
+ * somewhere that can give one.
  */
 #include <stdlib.h>
 
@@ -65,40 +65,159 @@ static bool certs_written(const struct load *l, const struct conf_site *site)
     return tls_certs_written(node_get(l->root, "tls"));
 }
 
-static void check_certificate(struct load *l, const struct host_use *h)
+static void no_certificate(struct load *l, const struct host_use *h, bool written)
+{
+    unsigned id;
+    if (written)
+        id = diags_add(l->d, "E059", h->at, "none of tls.certificates covers `" STR_FMT "`",
+                       STR_ARG(h->name));
+    else
+        id = diags_add(l->d, "E059", h->at, "`" STR_FMT "` has no certificate", STR_ARG(h->name));
+    diags_hint(l->d, id,
+               "write acme: { email: you@… } at the top level, or tls: { certificates: … }, or "
+               "tls: { issuer: local }");
+}
+
+/* ---- can the CA have the name proven? ---- */
+
+static bool is_wildcard(struct str host)
+{
+    return str_starts(host, STR("*."));
+}
+
+/* May the challenge ever be tried for a host: a wildcard, or one without a star? */
+static bool can_work(const struct load *l, enum conf_challenge c, bool wildcard)
+{
+    switch (c) {
+    case CONF_TLS_ALPN_01:
+        return !wildcard && conf_listens(l->c, CONF_LISTEN_HTTPS);
+    case CONF_HTTP_01:
+        return !wildcard && conf_listens(l->c, CONF_LISTEN_HTTP);
+    case CONF_DNS_01:
+        return true;
+    case CONF_CHALLENGES:
+        break;
+    }
+    return false;
+}
+
+static bool any_can_work(const struct load *l, bool wildcard)
+{
+    const struct conf_acme *acme = &l->c->acme;
+    for (unsigned i = 0; i < acme->n_challenges; i++)
+        if (can_work(l, acme->challenges[i], wildcard))
+            return true;
+    return acme->n_challenges == 0; /* which was reported */
+}
+
+static bool is_address(struct str host)
+{
+    struct conf_addr ip;
+    return host.n && (host.p[0] == '[' || value_ip(host, 1, &ip));
+}
+
+static bool only_public_cas(const struct conf_acme *acme)
+{
+    for (unsigned i = 0; i < acme->n_cas; i++)
+        if (!acme->cas[i].known)
+            return false;
+    return acme->n_cas > 0;
+}
+
+static void check_provable(struct load *l, const struct host_use *h)
+{
+    const struct conf_tls by_name = {.issuer = CONF_ISSUER_AUTO};
+    unsigned id;
+    if (is_address(h->name)) {
+        id = diags_add(l->d, "E074", h->at, "`issuer: acme` for the address " STR_FMT,
+                       STR_ARG(h->name));
+        diags_hint(l->d, id, "ACME is for names; leave `issuer` away: the local CA signs for it");
+    } else if (is_wildcard(h->name) && !any_can_work(l, true)) {
+        id = diags_add(l->d, "E074", h->at, "`" STR_FMT "` can be proven by dns-01 only",
+                       STR_ARG(h->name));
+        diags_hint(l->d, id,
+                   "write acme: { challenge: [dns-01], dns_hook: PROGRAM }, or name each "
+                   "host");
+    } else if (conf_issuer_for(&by_name, h->name) == CONF_ISSUER_LOCAL &&
+               only_public_cas(&l->c->acme)) {
+        id = diags_add(l->d, "W007", h->at, "no public CA signs for `" STR_FMT "`",
+                       STR_ARG(h->name));
+        diags_hint(l->d, id,
+                   "leave `issuer: acme` away: the local CA signs for it; or name a CA "
+                   "of your own in acme.ca");
+    }
+}
+
+/* Once for all hosts without a star: they only differ in their names. */
+static void check_challenges(struct load *l, const struct host_use *first)
+{
+    const struct node *map = node_get(l->root, "acme");
+    const struct conf_acme *acme = &l->c->acme;
+    bool work = any_can_work(l, false);
+    unsigned id;
+    if (!work && first && !is_address(first->name)) {
+        bool alpn = acme->challenges[0] == CONF_TLS_ALPN_01;
+        id = diags_add(
+            l->d, "E074", is_written(map, "challenge") ? place_of_key(map, "challenge") : map->at,
+            "no challenge can work for `" STR_FMT "`: %s needs an %s address", STR_ARG(first->name),
+            alpn ? "tls-alpn-01" : "http-01", alpn ? "https" : "http");
+        diags_hint(l->d, id, "write listen: { %s }, or another challenge",
+                   alpn ? "https: \":443\"" : "http: \":80\"");
+        return;
+    }
+    for (unsigned i = 0; i < acme->n_challenges && is_written(map, "challenge") && work; i++) {
+        enum conf_challenge c = acme->challenges[i];
+        if (can_work(l, c, false))
+            continue;
+        bool alpn = c == CONF_TLS_ALPN_01;
+        id = diags_add(l->d, "W007", place_of_key(map, "challenge"),
+                       "%s is never tried: no %s address is listened on",
+                       alpn ? "tls-alpn-01" : "http-01", alpn ? "https" : "http");
+        diags_hint(l->d, id, "take it out of the list");
+    }
+}
+
+/* ---- each host ---- */
+
+/* True when the host's certificate comes by ACME. */
+static bool check_certificate(struct load *l, const struct host_use *h)
 {
     const struct conf_tls *tls = &h->site->tls;
     bool written = certs_written(l, h->site);
-    if (h->site->tls.issuer == CONF_ISSUER_PASSTHROUGH ||
+    if (tls->issuer == CONF_ISSUER_PASSTHROUGH ||
         conf_issuer_for(tls, h->name) == CONF_ISSUER_LOCAL || (written && load_offline(l)) ||
         tls_covers(tls, h->name))
-        return;
+        return false;
     if (written && !tls->n_certs)
-        return; /* they could not be read, which was said */
-    unsigned id;
+        return false; /* they could not be read, which was said */
     if (str_eq(h->name, STR("*"))) {
-        id = diags_add(l->d, "E069", h->at, "the host `*` has no certificate");
+        unsigned id = diags_add(l->d, "E069", h->at, "the host `*` has no certificate");
         diags_hint(l->d, id, "it needs tls.certificates, or tls: { issuer: local }");
-        return;
+        return false;
     }
-    if (written)
-        id = diags_add(l->d, "E059", h->at,
-                       "none of tls.certificates covers `" STR_FMT
-                       "`, and ACME is not available in this version",
-                       STR_ARG(h->name));
-    else
-        id = diags_add(l->d, "E059", h->at,
-                       "`" STR_FMT
-                       "` needs a certificate, and ACME is not available in this version",
-                       STR_ARG(h->name));
-    diags_hint(l->d, id, "give one in tls.certificates, or write tls: { issuer: local }");
+    if (!l->c->acme.on) {
+        no_certificate(l, h, written);
+        return false;
+    }
+    check_provable(l, h);
+    return true;
 }
 
 void check_hosts(struct load *l)
 {
+    const struct host_use *plain = NULL;
+    bool any = false;
     check_twice(l);
     if (!conf_ends_tls(l->c))
         return;
-    for (unsigned i = 0; i < l->n_hosts; i++)
-        check_certificate(l, &l->hosts[i]);
+    for (unsigned i = 0; i < l->n_hosts; i++) {
+        const struct host_use *h = &l->hosts[i];
+        if (!check_certificate(l, h))
+            continue;
+        any = true;
+        if (!plain && !is_wildcard(h->name))
+            plain = h;
+    }
+    if (any)
+        check_challenges(l, plain);
 }

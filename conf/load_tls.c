@@ -238,6 +238,7 @@ void load_tls(struct load *l, const struct scope *sc, const struct node *map, st
     if (is_written(map, "issuer")) {
         struct str issuer = get_text(l, sc, map, G_TLS, "issuer");
         out->issuer = str_eq(issuer, STR("local"))         ? CONF_ISSUER_LOCAL
+                      : str_eq(issuer, STR("acme"))        ? CONF_ISSUER_ACME
                       : str_eq(issuer, STR("passthrough")) ? CONF_ISSUER_PASSTHROUGH
                                                            : CONF_ISSUER_AUTO;
     }
@@ -313,4 +314,10 @@ enum conf_issuer conf_issuer_for(const struct conf_tls *tls, struct str host)
     if (str_starts(host, STR("*.")))
         host = str_sub(host, 2, host.n);
     return value_ip(host, 1, &ip) || is_local_name(host) ? CONF_ISSUER_LOCAL : CONF_ISSUER_ACME;
+}
+
+bool conf_wants_acme(const struct conf *c, const struct conf_site *site, struct str host)
+{
+    return c->acme.on && site->tls.issuer != CONF_ISSUER_PASSTHROUGH && !str_eq(host, STR("*")) &&
+           conf_issuer_for(&site->tls, host) == CONF_ISSUER_ACME && !tls_covers(&site->tls, host);
 }

@@ -88,8 +88,10 @@ const struct schema_key schema_keys[] = {
       "from them tells the client (from the right, the first address that is none of them), "
       "X-Forwarded-Proto the scheme; -Host and -Port go on to backends. From anyone else these "
       "fields are replaced. They are exempt from limits.per_ip.")
-    K(G_ROOT, "acme", T_MAP, ONE, S_LATER, NULL,
-      "Certificates from an ACME authority.", .map = G_ACME)
+    K(G_ROOT, "acme", T_MAP, ONE, 0, NULL,
+      "Certificates from an ACME authority, one for each host that tls.issuer has from there and "
+      "that tls.certificates do not cover. Writing it, be it `acme: {}`, agrees to the "
+      "authority's terms of service.", .map = G_ACME)
     K(G_ROOT, "tls", T_MAP, ONE, 0, NULL,
       "TLS of all hosts; channels and sites put theirs over it.", .map = G_TLS)
     K(G_ROOT, "users", T_MAP, NAMED, S_LATER, "{}",
@@ -128,25 +130,40 @@ const struct schema_key schema_keys[] = {
       "Port of HTTPS as clients see it.")
 
     K(G_ACME, "email", T_STRING, ONE, S_NONE, "\"\"",
-      "Contact of the account.")
+      "Contact of the account: where the authority writes when something is wrong.")
     K(G_ACME, "ca", T_STRING, ONE_OR_LIST, 0, "letsencrypt",
-      "letsencrypt, letsencrypt-staging, zerossl or an https:// directory; a list is tried in "
-      "order.")
+      "letsencrypt, letsencrypt-staging, zerossl (needs eab) or the https:// URL of a directory; a "
+      "list is tried in order.")
     K(G_ACME, "ca_root", T_PATH, ONE, S_NONE, "\"\"",
-      "PEM that the authority's own HTTPS chains to.")
-    K(G_ACME, "challenge", T_ENUM, LIST, 0, "[tls-alpn-01, http-01]",
-      "How names are proven, in this order; dns-01 needs dns_hook.",
+      "PEM that the HTTPS of an authority given by URL chains to (step-ca, Pebble). Default: the "
+      "system's authorities.")
+    K(G_ACME, "staging", T_STRING, ONE, S_AUTO | S_OFF, "auto",
+      "Where a try that follows a failure goes first, so that mistakes cost nothing of the rate "
+      "limits; auto: Let's Encrypt's staging for letsencrypt, nothing for others; off; or the "
+      "https:// URL of a directory.")
+    K(G_ACME, "limits", T_ENUM, ONE, 0, "auto",
+      "Whose published rate limits are kept before they are hit: auto: Let's Encrypt's for "
+      "letsencrypt; letsencrypt: for all of `ca`; off.", .values = "auto|letsencrypt|off")
+    K(G_ACME, "challenge", T_ENUM, ONE_OR_LIST, 0, "[tls-alpn-01, http-01]",
+      "How names are proven, in this order: tls-alpn-01 on port 443, http-01 on port 80, dns-01 by "
+      "dns_hook (the only one for names such as *.example.org).",
       .values = "tls-alpn-01|http-01|dns-01")
     K(G_ACME, "dns_hook", T_PATH, ONE, S_NONE, "\"\"",
-      "Program, called with: present|cleanup NAME VALUE.")
+      "Program that writes TXT records, called with: present|cleanup NAME VALUE. It ends with 0 "
+      "when the record can be seen.")
     K(G_ACME, "key", T_ENUM, ONE, 0, "p256",
       "Kind of the certificates' keys.", .values = "p256|p384|rsa2048")
     K(G_ACME, "eab", T_MAP, ONE, 0, NULL,
-      "External account binding.", .map = G_EAB)
+      "External account binding: what the authority gave you to be known by.", .map = G_EAB)
     K(G_ACME, "profile", T_STRING, ONE, S_NONE, "\"\"",
-      "Certificate profile of the authority, e.g. shortlived.")
+      "Certificate profile of the authority, e.g. shortlived. Left out where it has none of this "
+      "name.")
+    K(G_ACME, "chain", T_STRING, ONE, S_NONE, "\"\"",
+      "Where the authority offers several chains: the common name of the root that is wanted at the "
+      "top, e.g. ISRG Root X1. Default: the first one.")
     K(G_ACME, "renew", T_DURATION, ONE, S_AUTO, "auto",
-      "When to renew; auto: as the authority says, else at a third of the lifetime left.")
+      "How long before the end to renew; auto: when the authority says (ARI), else at a third of "
+      "the lifetime left.")
 
     K(G_EAB, "kid", T_STRING, ONE, S_NONE, "\"\"",
       "Key identifier.")
@@ -155,9 +172,9 @@ const struct schema_key schema_keys[] = {
 
     K(G_TLS, "issuer", T_ENUM, ONE, 0, "auto",
       "Who signs. auto: the local CA for localhost, *.localhost, *.local, *.internal, *.lan, "
-      "*.home.arpa, single labels and IP addresses; ACME for the rest. passthrough, for a channel or site: TLS is not "
+      "*.home.arpa, single labels and IP addresses; acme for the rest, see `acme`. passthrough, for a channel or site: TLS is not "
       "ended here, connections that ask for its host (SNI) go to the service of its only route as they are.",
-      .values = "auto|local|passthrough", .later = "acme")
+      .values = "auto|acme|local|passthrough")
     K(G_TLS, "min_version", T_ENUM, ONE, 0, "\"1.2\"",
       "Oldest TLS version taken.", .values = "1.2|1.3")
     K(G_TLS, "certificates", T_MAP, LIST, S_NONE, "[]",

@@ -258,6 +258,31 @@ static void diff_front(struct lines *l, const struct conf *old, const struct con
         line(l, "limits", STR("defaults"), "changed");
 }
 
+static bool ca_eq(const struct conf_ca *a, const struct conf_ca *b)
+{
+    return str_eq(a->name, b->name) && str_eq(a->url, b->url) && str_eq(a->staging, b->staging) &&
+           a->le_limits == b->le_limits;
+}
+
+static bool acme_eq(const struct conf_acme *a, const struct conf_acme *b)
+{
+    const struct str x[] = {a->email,    a->root_pem, a->dns_hook, a->eab_kid,
+                            a->eab_hmac, a->profile,  a->chain};
+    const struct str y[] = {b->email,    b->root_pem, b->dns_hook, b->eab_kid,
+                            b->eab_hmac, b->profile,  b->chain};
+    if (a->on != b->on || !strs_eq(x, ARRAY_LEN(x), y, ARRAY_LEN(y)) || a->n_cas != b->n_cas ||
+        a->n_challenges != b->n_challenges || a->key != b->key ||
+        a->renew_before != b->renew_before)
+        return false;
+    for (unsigned i = 0; i < a->n_cas; i++)
+        if (!ca_eq(&a->cas[i], &b->cas[i]))
+            return false;
+    for (unsigned i = 0; i < a->n_challenges; i++)
+        if (a->challenges[i] != b->challenges[i])
+            return false;
+    return true;
+}
+
 static void diff_rest(struct lines *l, const struct conf *old, const struct conf *now)
 {
     if (old->workers != now->workers)
@@ -266,6 +291,9 @@ static void diff_rest(struct lines *l, const struct conf *old, const struct conf
     diff_front(l, old, now);
     if (!tls_eq(&old->tls, &now->tls))
         line(l, "tls", STR("defaults"), "changed");
+    if (!acme_eq(&old->acme, &now->acme))
+        line(l, "certificates", STR("acme"),
+             "changed: those at hand stay in service until they are renewed");
     if (!str_eq(old->log.to, now->log.to) || old->log.format != now->log.format)
         line(l, "access log", now->log.format == CONF_ACCESS_OFF ? STR("off") : now->log.to,
              "from now on");

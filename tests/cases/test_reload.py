@@ -234,6 +234,33 @@ def test_told(t, s, row):
     assert "nothing changed" in told, told
 
 
+TOLD_ACME = [Row(key, text=f"{key}: {value}") for key, value in (
+    ("email", "b@example.org"), ("ca", "https://127.0.0.1:9/other"), ("staging", "https://127.0.0.1:9/staging"), ("limits", "letsencrypt"),
+    ("ca_root", "ROOT"), ("challenge", "[http-01, tls-alpn-01]"), ("key", "p384"), ("eab", "{ kid: a, hmac: aHVudGVyMg }"),
+    ("profile", "shortlived"), ("chain", "Other Root"), ("renew", "30d"))] + [Row("dns", text="challenge: dns-01, dns_hook: /bin/true")]
+
+
+class TellingAcme:
+    def __init__(self, t):
+        self.root = certificate(t, "root", ["root.example.org"])[0]
+        self.gate = t.headgate(self.config(""))
+
+    def config(self, text):
+        ca = "" if text.startswith("ca:") else "ca: https://127.0.0.1:9/dir"
+        keys = ", ".join(k for k in (ca, text.replace("ROOT", self.root)) if k)
+        return f"acme: {{ {keys} }}\nsites: {{ s: {{ host: localhost, routes: {{ /: {{ respond: ok }} }} }} }}\n"
+
+
+@table(TOLD_ACME, TellingAcme)
+def test_told_acme(t, s, row):
+    """A reload says that `acme` changed, whichever of its keys did."""
+    s.gate.reload_ok(s.config(""))
+    told = s.gate.reload_ok(s.config(row.text)).stdout
+    assert "certificates acme: changed" in told and "site s" not in told, told
+    told = s.gate.reload_ok(s.config(row.text)).stdout
+    assert "nothing changed" in told, told
+
+
 @case()
 def test_file_gone(t):
     """The file is not there any more: told so, nothing changed."""

@@ -241,6 +241,42 @@ static void dump_rate(struct out *o, const struct conf_rate *r)
                 (unsigned long long)r->rate.interval_us, (unsigned long long)r->rate.burst);
 }
 
+static void dump_acme(struct out *o, const struct conf_acme *acme)
+{
+    if (!acme->on)
+        return;
+    out_fmt(o,
+            "acme [" STR_FMT "] root %zu hook [" STR_FMT "] key %d eab [" STR_FMT ":" STR_FMT "]\n",
+            STR_ARG(acme->email), acme->root_pem.n, STR_ARG(acme->dns_hook), acme->key,
+            STR_ARG(acme->eab_kid), STR_ARG(acme->eab_hmac));
+    out_fmt(o, "    profile [" STR_FMT "] chain [" STR_FMT "] renew %llu challenges",
+            STR_ARG(acme->profile), STR_ARG(acme->chain), (unsigned long long)acme->renew_before);
+    for (unsigned i = 0; i < acme->n_challenges; i++)
+        out_fmt(o, " %d", acme->challenges[i]);
+    out_char(o, '\n');
+    for (unsigned i = 0; i < acme->n_cas; i++) {
+        const struct conf_ca *ca = &acme->cas[i];
+        out_fmt(o, "    ca [" STR_FMT "] " STR_FMT " staging [" STR_FMT "] " STR_FMT "%s%s%s\n",
+                STR_ARG(ca->name), STR_ARG(ca->url), STR_ARG(ca->staging_name),
+                STR_ARG(ca->staging), ca->known ? " known" : "", ca->takes_eab ? " eab" : "",
+                ca->le_limits ? " limits" : "");
+    }
+}
+
+static void dump_wanted(struct out *o, const struct conf *c, const struct conf_site *s)
+{
+    struct str hosts[64];
+    unsigned n = 0;
+    for (unsigned i = 0; i < 1 + s->n_aliases + s->n_redirect_from; i++) {
+        struct str host = i == 0              ? s->host
+                          : i <= s->n_aliases ? s->aliases[i - 1]
+                                              : s->redirect_from[i - 1 - s->n_aliases];
+        if (n < ARRAY_LEN(hosts) && conf_wants_acme(c, s, host))
+            hosts[n++] = host;
+    }
+    dump_strs(o, "by ACME", hosts, n);
+}
+
 static void dump_site(struct out *o, const struct conf *c, const struct conf_site *s)
 {
     out_fmt(o, "%s " STR_FMT "\n    host " STR_FMT " https %d issuer %d tls %x certs %u\n",
@@ -252,6 +288,7 @@ static void dump_site(struct out *o, const struct conf *c, const struct conf_sit
                 (unsigned long long)s->pass->idle);
     dump_strs(o, "aliases", s->aliases, s->n_aliases);
     dump_strs(o, "redirect_from", s->redirect_from, s->n_redirect_from);
+    dump_wanted(o, c, s);
     dump_answers(o, s);
     dump_rate(o, &s->rate);
     for (unsigned i = 0; i < s->n_routes; i++) {
@@ -292,6 +329,7 @@ static struct str dump(const struct conf *c)
             c->log.query ? "query" : "no query");
     dump_strs(&o, "exclude", c->log.exclude, c->log.n_exclude);
     out_fmt(&o, "admin " STR_FMT " %o\n", STR_ARG(c->admin.socket), c->admin.mode);
+    dump_acme(&o, &c->acme);
     dump_ranges(&o, "trusted_proxies", c->trusted_proxies);
     dump_ranges(&o, "proxy_protocol", c->proxy_protocol);
     if (c->limits.per_ip != 200)
@@ -406,7 +444,7 @@ static void test_schema(void **state)
     json_t *j = json_loadb(text, n, 0, NULL);
     assert_non_null(j);
     assert_non_null(json_object_get(json_object_get(j, "properties"), "channels"));
-    assert_null(json_object_get(json_object_get(j, "properties"), "acme")); /* not available yet */
+    assert_null(json_object_get(json_object_get(j, "properties"), "users")); /* not available yet */
     json_decref(j);
     free(text);
     f = open_memstream(&text, &n);
