@@ -296,12 +296,13 @@ def sink(peer, req, pause):
 
 
 def half(peer, req):
-    """Hears the client to its end, then says how much that was, then ends."""
+    """Hears the client to its end, then, once the gate is open, says how much that was, then ends."""
     switch(peer, req)
     w = Wire(peer)
     while w.fill():
         pass
     peer.backend.heard = w.buf
+    peer.backend.gate.wait()
     w.send(TEXT, b"%d" % len(w.buf))
 
 
