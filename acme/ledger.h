@@ -1,13 +1,14 @@
 /*
  * ledger.h - what was asked of a CA lately, on disk, against the limits that it publishes: what
- * would exceed one waits, and says until when. One file a CA, $state/acme/NAME/ledger.
+ * would exceed one waits, and says until when. One file a CA, $state/acme/NAME/ledger, which one
+ * process writes; others may open it to look.
  */
 #ifndef HG_LEDGER_H
 #define HG_LEDGER_H
 
-#include <jansson.h>
-
 #include "base/arena.h"
+
+#define LEDGER_MAX 4096 /* events kept; of more the oldest are forgotten */
 
 enum ledger_kind {
     LEDGER_ORDERS,     /* new orders of the account */
@@ -26,26 +27,35 @@ extern const struct ledger_limit ledger_staging[LEDGER_KINDS];
 extern const struct ledger_limit ledger_none[LEDGER_KINDS];
 
 struct ledger;
-/* A file that is damaged is read as far as it is whole, and told in *err (a sentence, in a). */
+/*
+ * Never NULL. `limits` (LEDGER_KINDS of them) and `path` are copied. Lines that are damaged are
+ * left out, and told in *err (a sentence, in a; else NULL), as is a file that cannot be read.
+ */
 struct ledger *ledger_open(struct arena *a, const char *path, const struct ledger_limit *limits,
                            const char **err);
 void ledger_close(struct ledger **l);
 
 enum ledger_event { LEDGER_ORDERED = 1, LEDGER_ISSUED = 2, LEDGER_FAILED = 3 };
-/* Written and synced at once; `exempt`: an ARI renewal, which counts for no limit but ORDERS. */
+/*
+ * Written and synced at once; `host`: lower case, "*." too. `exempt`: an ARI renewal, whose order
+ * and certificate count for no limit but ORDERS; its failures count like all. NULL, or a sentence
+ * in a: it counts all the same, and is written with the next one.
+ */
 const char *ledger_add(struct ledger *l, struct arena *a, enum ledger_event e, struct str host,
                        bool exempt, int64_t now) MUST_USE;
 
 struct ledger_verdict {
     int64_t until; /* 0: go; else wall clock s when there is room again */
     enum ledger_kind kind;
-    char text[256]; /* "5 certificates for exactly this host within 7 days: the next one at …" */
+    char text[256]; /* "5 certificates for exactly this host within 7 days, which is the CA's limit:
+                       the next one at 2026-12-04 10:00:00 UTC"; "" when there is room */
 };
+/* May an order for this host be made? An exempt one waits for ORDERS alone. */
 struct ledger_verdict ledger_ask(const struct ledger *l, struct str host, bool exempt, int64_t now);
 
 struct ledger_left {
-    unsigned used, limit;
-    int64_t until; /* when one more is free again; 0: it is now */
+    unsigned used, limit; /* limit 0: there is none, and nothing is counted */
+    int64_t until;        /* when one more is free again; 0: it is now */
 };
 struct ledger_left ledger_left(const struct ledger *l, enum ledger_kind k, struct str host,
                                int64_t now);

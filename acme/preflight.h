@@ -18,17 +18,25 @@ struct preflight_verdict {
     char text[1024]; /* for people; "" when fine: "beta.example.org resolves to 203.0.113.9, which
                         is not this host; its AAAA 2001:db8::1 does not answer on port 80" */
 };
+/* Copied. */
 struct preflight_spec {
-    struct str host;
-    uint16_t ports[2]; /* that must answer; 0: none. */
-    /* Path and body of what this very server answers on http://host/PATH; empty: not tried. Tells a
-     * foreign server behind the name from ours. */
+    struct str host; /* no wildcard: no CA looks at those */
+    /* Which must answer, 0: none. The first is HTTP's, and where probe_path is asked for; the
+     * second is only connected to. */
+    uint16_t ports[2];
+    /* Path, and what the answer of this very server on http://host/PATH has in its body, 16 bytes
+     * or more that nobody else knows; empty: not tried. Tells a foreign server behind the name from
+     * ours. */
     struct str probe_path, probe_body;
 };
 struct preflight;
+/*
+ * `done` is called once, never before this returned; the preflight is closed by itself afterwards,
+ * the verdict borrowed. It comes within a minute, whatever the network does.
+ */
 struct preflight *preflight_start(const struct preflight_spec *spec,
                                   void (*done)(void *ctx, const struct preflight_verdict *v),
                                   void *ctx);
-void preflight_close(struct preflight **p); /* `done` is not called any more */
+void preflight_close(struct preflight **p); /* `done` is not called any more; fine on NULL */
 
 #endif
