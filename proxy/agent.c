@@ -16,6 +16,7 @@
 #include "base/loop.h"
 #include "base/msg.h"
 #include "base/proc.h"
+#include "base/resolve.h"
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "conf/conf.h"
@@ -314,6 +315,7 @@ int agent_main(int msg_fd)
     loop_run();
     deadline_cancel(&self.renew);
     agent_names_stop();
+    resolve_fini();
     local_ca_close(&self.ca);
     if (self.conf)
         conf_unref(&self.conf);
