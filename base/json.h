@@ -1,5 +1,6 @@
 /*
- * json.h - what jansson lacks: strings from bytes that come from anywhere.
+ * json.h - what jansson lacks: strings from bytes that come from anywhere, bounds for what others
+ * send.
  */
 #ifndef HG_JSON_H
 #define HG_JSON_H
@@ -10,5 +11,11 @@
 
 /* Never NULL: bytes that are no UTF-8 become U+FFFD, one by one; the rest stays. */
 json_t *json_text(struct str s) MUST_USE;
+/*
+ * An object from somebody who may mean ill: no key twice, nested at most `depth` deep (jansson
+ * recurses up to 2,048 times). NULL: it is none, and *why says so in words, valid till the next
+ * call.
+ */
+json_t *json_read_object(struct str text, unsigned depth, const char **why) MUST_USE;
 
 #endif
