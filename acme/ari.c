@@ -67,21 +67,32 @@ static int days_of(int year, int month)
     return days[month - 1] + (month == 2 && leap);
 }
 
+static bool date(struct str *s, struct tm *t)
+{
+    int year, month;
+    if (!digits(s, 4, &year) || !one_of(s, "-") || !digits(s, 2, &month) || !one_of(s, "-") ||
+        !digits(s, 2, &t->tm_mday))
+        return false;
+    t->tm_year = year - 1900;
+    t->tm_mon = month - 1;
+    return month >= 1 && month <= 12 && t->tm_mday >= 1 && t->tm_mday <= days_of(year, month);
+}
+
+/* Second 60 is a leap second, which timegm counts as the next one. */
+static bool time_of_day(struct str *s, struct tm *t)
+{
+    return digits(s, 2, &t->tm_hour) && one_of(s, ":") && digits(s, 2, &t->tm_min) &&
+           one_of(s, ":") && digits(s, 2, &t->tm_sec) && fraction(s) && t->tm_hour <= 23 &&
+           t->tm_min <= 59 && t->tm_sec <= 60;
+}
+
 bool ari_time(struct str text, int64_t *out)
 {
     struct tm t = {0};
-    int year, month, east;
-    if (!digits(&text, 4, &year) || !one_of(&text, "-") || !digits(&text, 2, &month) ||
-        !one_of(&text, "-") || !digits(&text, 2, &t.tm_mday) || !one_of(&text, "t") ||
-        !digits(&text, 2, &t.tm_hour) || !one_of(&text, ":") || !digits(&text, 2, &t.tm_min) ||
-        !one_of(&text, ":") || !digits(&text, 2, &t.tm_sec) || !fraction(&text) ||
+    int east;
+    if (!date(&text, &t) || !one_of(&text, "t") || !time_of_day(&text, &t) ||
         !offset(&text, &east) || text.n)
         return false;
-    if (month < 1 || month > 12 || t.tm_mday < 1 || t.tm_mday > days_of(year, month) ||
-        t.tm_hour > 23 || t.tm_min > 59 || t.tm_sec > 60)
-        return false; /* 60: a leap second, which timegm counts as the next one */
-    t.tm_year = year - 1900;
-    t.tm_mon = month - 1;
     *out = (int64_t)timegm(&t) - east;
     return true;
 }
