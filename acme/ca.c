@@ -26,7 +26,8 @@ struct ca_call {
     enum call_kind kind;
     enum call_state state;
     enum ca_resource resource;
-    const char *url; /* NULL: the resource's */
+    const char *url;    /* NULL: the resource's */
+    const char *target; /* where it goes */
     const char *suffix;
     struct str payload;
     const char *step;
@@ -358,8 +359,7 @@ static void call_judge(struct ca_call *c, struct ca_answer *a, struct acme_fail 
                strcmp(fail->type, "unauthorized") == 0) {
         /* RFC 8555 7.3.6: that is how a deactivated account is told. */
         fail->kind = ACME_ACCOUNT;
-        fail->hint = "the CA has closed this account: remove its account.key and account.json "
-                     "below acme/ in the state folder, and a new one is made";
+        fail->hint = account_closed_hint;
     }
     if (a->fail && fail->kind == ACME_ACCOUNT)
         c->ca->problem = *fail;
@@ -389,14 +389,12 @@ static void on_call_answer(void *ctx, const struct ca_answer *answer)
 static const char *call_prepare(struct ca_call *c)
 {
     struct ca *ca = c->ca;
-    if (!c->url) {
-        c->url = arena_strz(c->arena, str_of(ca_url(ca, c->resource)));
-        if (!*c->url)
-            return "the CA's directory has no such resource";
-        if (c->suffix)
-            c->url = arena_fmt(c->arena, "%s/%s", c->url, c->suffix).p;
-    }
-    if (!ca_url_fine(ca, str_of(c->url)))
+    c->target = c->url ? c->url : arena_strz(c->arena, str_of(ca_url(ca, c->resource)));
+    if (!*c->target)
+        return "the CA's directory has no such resource";
+    if (c->suffix)
+        c->target = arena_fmt(c->arena, "%s/%s", c->target, c->suffix).p;
+    if (!ca_url_fine(ca, str_of(c->target)))
         return "the CA sends us to a URL that is not its own";
     if (c->kind == CALL_ROLL)
         return account_roll_begin(ca, c->arena, &c->payload);
@@ -422,7 +420,7 @@ static void call_run(struct ca_call *c)
     c->kid = strdup(ca->kid);
     ASSERT(c->kid);
     c->wire = wire_start(ca,
-                         &(struct wire_spec){.url = c->url,
+                         &(struct wire_spec){.url = c->target,
                                              .key = c->kind == CALL_GET ? NULL : ca->key,
                                              .kid = c->kid,
                                              .payload = c->payload,

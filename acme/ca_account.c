@@ -20,12 +20,17 @@
 
 static void next_step(struct ca *ca);
 
-/* Borrows fail. */
-static void give_up(struct ca *ca, const struct acme_fail *fail)
+const char account_closed_hint[] =
+    "the CA has closed this account: remove account.key and account.json of this CA below acme/ in "
+    "the state folder, and a new one is made";
+
+/* Borrows fail. `refused`: what it means for all hosts when the CA does not want this step. */
+static void give_up(struct ca *ca, const struct acme_fail *fail, enum acme_fail_kind refused)
 {
     struct acme_fail mine = *fail;
-    if (mine.kind == ACME_LIMITED) {
-        /* A limit of the account's making stands before all hosts. */
+    if (mine.kind == ACME_REFUSED) {
+        mine.kind = refused;
+    } else if (mine.kind == ACME_LIMITED) {
         mine.kind = ACME_BUSY;
         ca_heard(ca, &mine);
     }
@@ -92,7 +97,7 @@ static void on_directory(void *ctx, const struct ca_answer *a)
     struct ca *ca = ctx;
     ca->wire = NULL;
     if (a->fail) {
-        give_up(ca, a->fail);
+        give_up(ca, a->fail, ACME_BROKEN);
         return;
     }
     struct ca_directory d = {.arena = arena_new(4096), .at = loop_now_ms()};
@@ -268,21 +273,27 @@ static bool lost(const struct acme_fail *fail)
     return fail && strcmp(fail->type, "accountDoesNotExist") == 0;
 }
 
-/* NULL, or why the account of an answer is of no use. */
-static const char *account_of(struct ca *ca, const struct ca_answer *a)
+/* False, and *fail says so: the account of an answer is of no use. */
+static bool account_of(struct ca *ca, const struct ca_answer *a, struct acme_fail *fail)
 {
     const char *status = json_string_value(json_object_get(a->json, "status"));
-    if (!a->location.n)
-        return "the CA's answer is not usable: it does not say which account is ours";
-    if (status && strcmp(status, "valid") != 0)
-        return "the CA has closed our account: remove its account.key below acme/ in the state "
-               "folder, and a new one is made";
+    if (!a->location.n) {
+        acme_fail_set(fail, ACME_BROKEN, "newAccount",
+                      "the CA's answer is not usable: it does not say which account is ours");
+        return false;
+    }
+    if (status && strcmp(status, "valid") != 0) {
+        acme_fail_set(fail, ACME_ACCOUNT, "newAccount", "the CA has closed our account (%s)",
+                      status);
+        fail->hint = account_closed_hint;
+        return false;
+    }
     const char *contact = json_string_value(json_array_get(json_object_get(a->json, "contact"), 0));
     struct str email = str_of(contact);
     use_kid(ca, a->location);
     use_email(ca, str_istarts(email, STR("mailto:")) ? str_sub(email, 7, email.n) : STR(""));
     account_write(ca);
-    return NULL;
+    return true;
 }
 
 /* ---- asking for an account that there may be ---- */
@@ -292,12 +303,12 @@ static void on_asked(void *ctx, const struct ca_answer *a)
     struct ca *ca = ctx;
     ca->wire = NULL;
     if (a->fail && !lost(a->fail)) {
-        give_up(ca, a->fail);
+        give_up(ca, a->fail, ACME_ACCOUNT);
         return;
     }
-    const char *err = a->fail ? NULL : account_of(ca, a);
-    if (err) {
-        give_up_text(ca, ACME_ACCOUNT, "newAccount", err);
+    struct acme_fail fail;
+    if (!a->fail && !account_of(ca, a, &fail)) {
+        ca_prepared(ca, &fail);
         return;
     }
     ca->asked = true;
@@ -310,7 +321,7 @@ static void on_asked_new(void *ctx, const struct ca_answer *a)
     struct ca *ca = ctx;
     ca->wire = NULL;
     if (a->fail && !lost(a->fail)) {
-        give_up(ca, a->fail);
+        give_up(ca, a->fail, ACME_ACCOUNT);
         return;
     }
     account_roll_end(ca, a->fail);
@@ -330,12 +341,12 @@ static void on_registered(void *ctx, const struct ca_answer *a)
     struct ca *ca = ctx;
     ca->wire = NULL;
     if (a->fail) {
-        give_up(ca, a->fail);
+        give_up(ca, a->fail, ACME_ACCOUNT);
         return;
     }
-    const char *err = account_of(ca, a);
-    if (err) {
-        give_up_text(ca, ACME_ACCOUNT, "newAccount", err);
+    struct acme_fail fail;
+    if (!account_of(ca, a, &fail)) {
+        ca_prepared(ca, &fail);
         return;
     }
     log_info("ACME account", "ca", "%s", ca->spec.name.p, "account", "%s", ca->kid, "made", "%s",
@@ -383,7 +394,7 @@ static void on_contact(void *ctx, const struct ca_answer *a)
     if (lost(a->fail)) {
         account_lost(ca);
     } else if (a->fail && (a->fail->kind == ACME_BUSY || a->fail->kind == ACME_NETWORK)) {
-        give_up(ca, a->fail);
+        give_up(ca, a->fail, ACME_ACCOUNT);
         return;
     } else if (a->fail) {
         /* The account works as it is: certificates do not wait for an address. */

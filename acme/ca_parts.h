@@ -79,6 +79,7 @@ struct wire *wire_start(struct ca *ca, const struct wire_spec *spec, ca_done *do
 void wire_cancel(struct wire **w); /* fine on NULL */
 
 /* ---- ca_account.c ---- */
+extern const char account_closed_hint[];
 /* Does what is missing, step by step, then ca_prepared; nothing when it is under way. */
 void account_prepare(struct ca *ca);
 void account_lost(struct ca *ca); /* the CA does not know it any more */

@@ -92,16 +92,17 @@ static enum acme_fail_kind kind_of(struct str type, unsigned status)
     return ACME_REFUSED;
 }
 
-/* ": what it says"; of a compound one also who is meant by each part. */
-static void out_problem(struct out *o, const json_t *problem)
+/* In the CA's words; of a compound one also who is meant by each part. */
+static void out_problem(struct out *o, unsigned status, const json_t *problem)
 {
-    struct str detail = member(problem, "detail");
-    if (!detail.n)
-        detail = member(problem, "title");
-    if (detail.n)
-        out_fmt(o, ": " STR_FMT, STR_ARG(detail));
+    static const char *const members[] = {"detail", "title", "type"};
+    struct str words = STR("");
+    for (size_t i = 0; i < ARRAY_LEN(members) && !words.n; i++)
+        words = member(problem, members[i]);
+    if (words.n)
+        out_fmt(o, "the CA says: " STR_FMT, STR_ARG(words));
     else
-        out_fmt(o, ": " STR_FMT, STR_ARG(member(problem, "type")));
+        out_fmt(o, "the CA answered with status %u", status);
     const json_t *parts = json_object_get(problem, "subproblems");
     for (size_t i = 0; i < MIN(json_array_size(parts), (size_t)SUBPROBLEMS_MAX); i++) {
         const json_t *part = json_array_get(parts, i);
@@ -121,11 +122,7 @@ void acme_fail_problem(struct acme_fail *f, const char *step, unsigned status,
     struct str type = type_of(problem);
     char text[4096];
     struct out o = out_on(text, sizeof text);
-    if (problem)
-        out_lit(&o, "the CA says");
-    else
-        out_fmt(&o, "the CA answered with status %u", status);
-    out_problem(&o, problem);
+    out_problem(&o, status, problem);
     acme_fail_set(f, kind_of(type, status), step, STR_FMT, STR_ARG(out_done(&o)));
     f->status = status;
     harmless(f->type, sizeof f->type, type);

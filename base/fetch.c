@@ -273,6 +273,8 @@ static const char *say(struct fetch *f, CURLcode rc)
 static void fetch_tell(struct fetch *f, CURLcode rc)
 {
     struct fetch_answer *a = &f->answer;
+    if (rc == CURLE_OK && !f->head_whole)
+        rc = CURLE_PARTIAL_FILE; /* libcurl takes what there was of a head */
     if (rc != CURLE_OK) {
         a->err = say(f, rc);
     } else {

@@ -19,17 +19,19 @@
 #include "base/file.h"
 #include "tests/unit/certs.h"
 
-struct pebble {
-    pid_t pid;
-    struct str directory; /* its URL */
-    struct str root;      /* whom its HTTPS chains to */
-};
-
 struct pebble_how {
     const char *dir;          /* where its files go */
     const char *nonce_reject; /* percent; NULL: none */
     bool eab;                 /* wants an external account: kid-1 */
-    int port;                 /* 0: a free one */
+};
+
+struct pebble {
+    pid_t pid;
+    struct pebble_how how;
+    int port;
+    const char *config;
+    struct str directory; /* its URL */
+    struct str root;      /* whom its HTTPS chains to */
 };
 
 #define PEBBLE_HMAC "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
@@ -78,38 +80,53 @@ UNUSED static void pebble_stop(struct pebble *p)
     waitpid(p->pid, NULL, 0);
 }
 
-/* Waits until it answers; a port that somebody else took meanwhile ends it, and it starts again. */
+/* False when it ends instead: somebody else took the port meanwhile. */
+UNUSED static bool pebble_run(struct pebble *p)
+{
+    int status;
+    p->pid = fork();
+    if (p->pid == 0)
+        pebble_exec(&p->how, p->config);
+    while (waitpid(p->pid, &status, WNOHANG) == 0) {
+        if (pebble_answers(p->port))
+            return true;
+        poll(NULL, 0, 5);
+    }
+    ASSERT(WEXITSTATUS(status) != 127); /* pebble is installed */
+    return false;
+}
+
+/* Returns when it answers. */
 UNUSED static struct pebble pebble_start(struct arena *a, struct pebble_how how)
 {
     struct test_cert c =
         test_cert_make(a, (struct test_cert_how){.san = "DNS:localhost,IP:127.0.0.1", .ca = true});
-    struct pebble p = {.root = c.pem};
+    struct pebble p = {.root = c.pem, .how = how};
     const char *crt = arena_fmt(a, "%s/pebble.crt", how.dir).p;
     const char *key = arena_fmt(a, "%s/pebble.key", how.dir).p;
-    const char *config = arena_fmt(a, "%s/pebble.json", how.dir).p;
+    p.config = arena_fmt(a, "%s/pebble.json", how.dir).p;
     ASSERT(!file_write(a, crt, c.pem, 0600) && !file_write(a, key, c.key_pem, 0600));
     test_cert_free(&c);
-    for (int status;;) {
-        int port = how.port ? how.port : pebble_free_port();
+    do {
+        p.port = pebble_free_port();
+        p.directory = arena_fmt(a, "https://127.0.0.1:%d/dir", p.port);
         struct str text =
             arena_fmt(a,
                       "{\"pebble\":{\"listenAddress\":\"127.0.0.1:%d\",\"certificate\":\"%s\","
                       "\"privateKey\":\"%s\",\"httpPort\":1,\"tlsPort\":1,"
                       "\"externalAccountBindingRequired\":%s,"
                       "\"externalAccountMACKeys\":{\"kid-1\":\"%s\"}}}",
-                      port, crt, key, how.eab ? "true" : "false", PEBBLE_HMAC);
-        ASSERT(!file_write(a, config, text, 0600));
-        p.directory = arena_fmt(a, "https://127.0.0.1:%d/dir", port);
-        p.pid = fork();
-        if (p.pid == 0)
-            pebble_exec(&how, config);
-        while (waitpid(p.pid, &status, WNOHANG) == 0) {
-            if (pebble_answers(port))
-                return p;
-            poll(NULL, 0, 5);
-        }
-        ASSERT(WEXITSTATUS(status) != 127); /* pebble is installed */
-    }
+                      p.port, crt, key, how.eab ? "true" : "false", PEBBLE_HMAC);
+        ASSERT(!file_write(a, p.config, text, 0600));
+    } while (!pebble_run(&p));
+    return p;
+}
+
+/* It forgets all that it knew: accounts, orders, its issuers. */
+UNUSED static void pebble_restart(struct pebble *p)
+{
+    pebble_stop(p);
+    ASSERT(pebble_run(p));
 }
 
 #endif
