@@ -31,6 +31,8 @@ struct proc_spec {
                        bytes */
 };
 #define PROC_PID_TEXT 12
+/* For programs that others wrote, where our own environment has no PATH. */
+#define PROC_DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 struct proc {
     pid_t pid;

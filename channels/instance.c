@@ -16,8 +16,7 @@
 #include "channels/confine.h"
 #include "channels/record.h"
 
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-#define OWN_ENV      12
+#define OWN_ENV 12
 
 static const char *make_cwd(struct instance *i)
 {
@@ -93,7 +92,7 @@ static char **make_env(struct instance *i, const struct conf_vars *vars, char **
     *pid_text = i->listen_fd >= 0 ? env_listen(i, env, &n) : NULL;
     if (i->notify.open)
         env_add(i, env, &n, "NOTIFY_SOCKET", i->notify.path);
-    env_default(i, env, &n, STR("PATH"), path && *path ? path : DEFAULT_PATH);
+    env_default(i, env, &n, STR("PATH"), path && *path ? path : PROC_DEFAULT_PATH);
     env_default(i, env, &n, STR("HOME"), def->cwd.n ? arena_strz(i->run, def->cwd) : "/");
     env_default(i, env, &n, STR("LANG"), "C.UTF-8");
     env_default(i, env, &n, STR("USER"), i->user.name);

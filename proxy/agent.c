@@ -20,6 +20,7 @@
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "conf/conf.h"
+#include "proxy/agent_challenges.h"
 #include "proxy/agent_names.h"
 #include "proxy/roles.h"
 #include "proxy/tls.h"
@@ -288,6 +289,8 @@ static void on_msg(void *ctx, struct msg *m)
         on_config(((const struct msg_generation *)m->fixed)->generation, m->fd);
     } else if (m->type == MSG_RESOLVE) {
         agent_names_again(m->tail);
+    } else if (m->type == MSG_CHALLENGE_DONE) {
+        agent_challenge_said(m->fixed, m->tail);
     } else if (m->type != MSG_HELLO) {
         log_warn("message that is not for the agent", "message", "%s", msg_name(m->type));
     }
@@ -299,6 +302,7 @@ static void on_gone(void *ctx, const char *why)
 {
     (void)ctx;
     (void)why;
+    agent_challenges_stop();
     msg_peer_close(&self.peer);
     loop_stop();
 }
@@ -310,12 +314,14 @@ int agent_main(int msg_fd)
     signal(SIGPIPE, SIG_IGN);
     loop_init();
     self.peer = msg_peer_new(msg_fd, NULL, on_msg, on_gone);
+    agent_challenges_start(self.peer);
     struct msg_hello hello = {MSG_VERSION, ROLE_AGENT, 0, (uint32_t)getpid()};
     msg_send(self.peer, MSG_HELLO, &hello, STR_NULL, -1);
     loop_run();
     deadline_cancel(&self.renew);
     agent_names_stop();
     resolve_fini();
+    agent_challenges_stop();
     local_ca_close(&self.ca);
     if (self.conf)
         conf_unref(&self.conf);

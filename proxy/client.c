@@ -174,6 +174,11 @@ static void on_open(struct io *io)
         c->tls.names = NULL;
         snapshot_unref(&c->snap);
     }
+    if (c->tls.alpn_challenge) { /* RFC 8737 3: the handshake was all that it came for */
+        state_set(c, CLIENT_OPEN);
+        client_linger(c);
+        return;
+    }
     open_protocol(c, c->tls.h2 ? &h2_protocol : &h1_protocol);
 }
 

@@ -154,6 +154,7 @@ static void on_settle(struct turn_task *t)
     if (master.state == MASTER_STARTING)
         serve_when_ready();
     workers_share_listeners();
+    challenges_settle();
     reload_go_on();
     metrics_tell_state();
     if (master.state == MASTER_STOPPING)

@@ -10,6 +10,7 @@
  *   master_idle.c     when a draining instance, or a held service, has no request left
  *   master_eject.c    which instances failed the workers
  *   master_agent.c    the agent and the certificates that came from it
+ *   master_challenges.c  how names are proven: shown by all workers, or by acme.dns_hook
  *   master_reload.c   one reload after the other, step by step
  *   master_certs.c    the files of tls.certificates: read again when they change
  *   master_diff.c     what a reload changed, in words
@@ -64,6 +65,26 @@ struct worker {
     struct deadline limit; /* for its start, or its drain: then it is killed */
     char rescue[RESCUE_NAME];
 };
+
+/* Some of those that live, by num. */
+struct worker_set {
+    uint64_t bits[ROLE_WORKERS_MAX / 64];
+};
+static inline void worker_set_add(struct worker_set *s, const struct worker *w)
+{
+    s->bits[w->num / 64] |= UINT64_C(1) << (w->num % 64);
+}
+static inline void worker_set_remove(struct worker_set *s, const struct worker *w)
+{
+    s->bits[w->num / 64] &= ~(UINT64_C(1) << (w->num % 64));
+}
+static inline unsigned worker_set_count(const struct worker_set *s)
+{
+    int n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(s->bits); i++)
+        n += __builtin_popcountll(s->bits[i]);
+    return (unsigned)n;
+}
 
 enum slot_state { SLOT_EMPTY, SLOT_STARTING, SLOT_SERVING, SLOT_REPLACING, SLOT_BACKOFF };
 enum slot_event {
@@ -214,6 +235,7 @@ void listener_take_away(
     struct listener *l); /* an address that went: dropped by its holders, closed */
 void workers_drain_all(void);
 void workers_kill_all(void);
+bool worker_accepts(const struct worker *w); /* connections; fine on NULL */
 bool workers_all_serve(void);
 unsigned workers_serving(void);
 void worker_kill(struct worker *w);
@@ -282,6 +304,14 @@ bool agent_settled(uint64_t generation); /* its certificates are there, or nobod
 void agent_reap(void);
 void agent_stop(void);
 void certs_drop_older(uint64_t generation);
+
+/* master_challenges.c */
+void challenge_came(const struct msg_challenge *m, struct str tail); /* of the agent */
+void challenge_said(struct worker *from, const struct msg_challenge_done *m, struct str why);
+void challenges_replay(struct worker *to); /* a new one, before it accepts */
+void challenges_worker_gone(const struct worker *w);
+void challenges_agent_gone(void); /* nobody will ask for what it had shown */
+void challenges_settle(void);     /* what is shown everywhere is told to the agent */
 
 /* master_reload.c */
 void reload_init(void);

@@ -134,6 +134,9 @@ static void on_msg(void *ctx, struct msg *m)
     case MSG_RESOLVED:
         on_resolved(m->fixed, m->tail);
         return;
+    case MSG_CHALLENGE:
+        challenge_came(m->fixed, m->tail);
+        return;
     case MSG_CONFIG_DONE:
         if (!((const struct msg_done *)m->fixed)->ok)
             agent_gave_up(m->tail.p);
@@ -245,6 +248,7 @@ void agent_reap(void)
     agent->pid = -1;
     deadline_cancel(&agent->limit);
     msg_peer_close(&agent->peer);
+    challenges_agent_gone();
     stats_slot_died(ROLE_STATS_AGENT);
     proc_status_text(status, how, sizeof(how));
     if (master.state == MASTER_STOPPING) {

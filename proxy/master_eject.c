@@ -11,30 +11,13 @@
 
 struct complaint {
     struct list link;
-    uint64_t id;                             /* of the instance */
-    uint64_t ejected[ROLE_WORKERS_MAX / 64]; /* bits: workers, by num */
-    int64_t failed_at;                       /* wall clock */
+    uint64_t id;               /* of the instance */
+    struct worker_set ejected; /* by whom */
+    int64_t failed_at;         /* wall clock */
     char why[256];
 };
 
 static struct list complaints = {&complaints, &complaints};
-
-static unsigned ejected_by(const struct complaint *c)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < ARRAY_LEN(c->ejected); i++)
-        n += (unsigned)__builtin_popcountll(c->ejected[i]);
-    return n;
-}
-
-static void mark(struct complaint *c, const struct worker *w, bool on)
-{
-    uint64_t bit = (uint64_t)1 << (w->num % 64);
-    if (on)
-        c->ejected[w->num / 64] |= bit;
-    else
-        c->ejected[w->num / 64] &= ~bit;
-}
 
 static struct complaint *complaint_find(uint64_t id)
 {
@@ -66,7 +49,7 @@ void eject_forget(uint64_t id)
 
 static void log_back(const struct complaint *c)
 {
-    if (!ejected_by(c))
+    if (!worker_set_count(&c->ejected))
         log_info("instance serves again", "instance", "%llu", (unsigned long long)c->id);
 }
 
@@ -74,7 +57,7 @@ void eject_worker_gone(const struct worker *w)
 {
     LIST_EACH (&complaints, l) {
         struct complaint *c = container_of(l, struct complaint, link);
-        mark(c, w, false);
+        worker_set_remove(&c->ejected, w);
     }
 }
 
@@ -98,10 +81,10 @@ static void on_failed(struct worker *w, const struct msg_eject *m, struct str wh
     look_up_again(m->id);
     if (m->change != MSG_EJECT_OUT)
         return;
-    if (!ejected_by(c))
+    if (!worker_set_count(&c->ejected))
         log_warn("instance is ejected: it fails requests", "instance", "%llu",
                  (unsigned long long)m->id, "cause", "%s", c->why, "for_ms", "%u", m->ms);
-    mark(c, w, true);
+    worker_set_add(&c->ejected, w);
 }
 
 void eject_said(struct worker *w, const struct msg_eject *m, struct str why)
@@ -111,8 +94,8 @@ void eject_said(struct worker *w, const struct msg_eject *m, struct str why)
         return; /* it went while the message was on its way */
     if (m->change != MSG_EJECT_BACK) {
         on_failed(w, m, why);
-    } else if (c && ejected_by(c)) {
-        mark(c, w, false);
+    } else if (c && worker_set_count(&c->ejected)) {
+        worker_set_remove(&c->ejected, w);
         log_back(c);
     }
 }
@@ -125,7 +108,7 @@ static void tell(json_t *instance)
         complaint_find((uint64_t)json_integer_value(json_object_get(instance, "id")));
     if (!c)
         return;
-    unsigned n = ejected_by(c);
+    unsigned n = worker_set_count(&c->ejected);
     const char *state = json_string_value(json_object_get(instance, "state"));
     json_object_set_new(instance, "last_failure", json_string(c->why));
     json_object_set_new(instance, "last_failure_at", json_integer(c->failed_at));

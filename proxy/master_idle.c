@@ -10,20 +10,12 @@
 
 struct watch {
     struct list link;
-    uint64_t id;                          /* of an instance; 0: of a service */
-    char *service;                        /* NULL: of an instance */
-    uint64_t busy[ROLE_WORKERS_MAX / 64]; /* bits: workers, by num, that did not say it yet */
+    uint64_t id;            /* of an instance; 0: of a service */
+    char *service;          /* NULL: of an instance */
+    struct worker_set busy; /* did not say it yet */
 };
 
 static struct list watches = {&watches, &watches};
-
-static bool none_busy(const struct watch *w)
-{
-    uint64_t any = 0;
-    for (unsigned i = 0; i < ARRAY_LEN(w->busy); i++)
-        any |= w->busy[i];
-    return !any;
-}
 
 static void watch_end(struct watch *w)
 {
@@ -38,7 +30,7 @@ static void on_look(struct turn_task *t)
     (void)t;
     LIST_EACH_SAFE (&watches, it) {
         struct watch *w = container_of(it, struct watch, link);
-        if (!none_busy(w) || (w->service ? !orphans_none() : orphans_know(w->id)))
+        if (worker_set_count(&w->busy) || (w->service ? !orphans_none() : orphans_know(w->id)))
             continue;
         uint64_t id = w->id;
         char *service = w->service;
@@ -56,11 +48,6 @@ static void look(void)
 {
     static struct turn_task task;
     loop_at_turn_end(&task, on_look);
-}
-
-static void free_to_say(struct watch *w, unsigned num)
-{
-    w->busy[num / 64] &= ~(UINT64_C(1) << (num % 64));
 }
 
 static struct watch *watch_of(uint64_t id)
@@ -91,7 +78,7 @@ static struct watch *watch_new(void)
     LIST_EACH (&master.workers, it) {
         const struct worker *k = container_of(it, struct worker, link);
         if (k->peer)
-            w->busy[k->num / 64] |= UINT64_C(1) << (k->num % 64);
+            worker_set_add(&w->busy, k);
     }
     list_append(&watches, &w->link);
     look();
@@ -102,7 +89,7 @@ static void watch_said(struct watch *w, const struct worker *from)
 {
     if (!w)
         return;
-    free_to_say(w, from->num);
+    worker_set_remove(&w->busy, from);
     look();
 }
 
@@ -150,7 +137,7 @@ void idle_said_service(const struct worker *from, struct str service)
 void idle_worker_gone(const struct worker *gone)
 {
     LIST_EACH (&watches, it)
-        free_to_say(container_of(it, struct watch, link), gone->num);
+        worker_set_remove(&container_of(it, struct watch, link)->busy, gone);
     look();
 }
 

@@ -207,6 +207,7 @@ void worker_introduce(struct worker *w, const struct loaded *l, int rescue_fd)
     LIST_EACH (&master.certs, it) {
         send_cert(w, container_of(it, struct master_cert, link));
     }
+    challenges_replay(w);
     w->n_roots = l->n_roots;
     w->roots = calloc(l->n_roots + 1, sizeof(*w->roots));
     ASSERT(w->roots);
@@ -295,6 +296,9 @@ void worker_on_msg(void *ctx, struct msg *m)
         break;
     case MSG_EJECT:
         eject_said(w, m->fixed, m->tail);
+        break;
+    case MSG_CHALLENGE_DONE:
+        challenge_said(w, m->fixed, m->tail);
         break;
     case MSG_DEMAND:
         log_debug("requests wait for a service", "service", "%s", m->tail.p, "worker", "%u",

@@ -357,6 +357,7 @@ static void worker_died(struct worker *w, int status)
     tally_process_died(w->num);
     forget_holder(w);
     idle_worker_gone(w);
+    challenges_worker_gone(w);
     eject_worker_gone(w);
     struct slot *s = w->slot;
     if (s && s->next == w)
@@ -409,7 +410,7 @@ static void sock_take(struct listener *l, unsigned i, struct worker *w)
     w->drops_due++;
 }
 
-static bool worker_accepts(const struct worker *w)
+bool worker_accepts(const struct worker *w)
 {
     return w && w->state == WORKER_SERVING && w->peer;
 }

@@ -1,11 +1,13 @@
 /*
  * req.c - a request's whole way, in named steps: the file to read first.
  *
- *   req_begin:   step_forwarded → step_target → step_authority → step_site → step_https →
- *                step_preflight → step_grpc → step_route, step_rate → step_websocket → step_limits
- * → step_filters → step_handler body in:     req_body, req_body_end → filters → handler answer out:
- * req_answer, req_send, req_send_trailers → step_fields → filters → codec a switch:    req_tunnel,
- * req_body, req_send, … → req_tunnel_over the end:     codec → req_close → access log
+ *   req_begin:   step_forwarded → step_target → step_authority → step_challenge → step_certificate
+ *                → step_site → step_https → step_preflight → step_grpc → step_route, step_rate →
+ *                step_websocket → step_limits → step_filters → step_handler
+ *   body in:     req_body, req_body_end → filters → handler
+ *   answer out:  req_answer, req_send, req_send_trailers → step_fields → filters → codec
+ *   a switch:    req_tunnel, req_body, req_send, … → req_tunnel_over
+ *   the end:     codec → req_close → access log
  *
  * A step answers true to go on; false when it has answered or failed the request itself. Framing is
  * the codec's, answers are the handlers', and every failure is judged in req_fail alone.
@@ -16,6 +18,7 @@
 
 #include "base/stats.h"
 #include "proxy/access_log.h"
+#include "proxy/challenges.h"
 #include "proxy/client.h"
 #include "proxy/error_page.h"
 #include "proxy/field_rules.h"
@@ -174,6 +177,30 @@ static bool step_authority(struct req *r)
         return false;
     }
     r->host = h.name;
+    return true;
+}
+
+/*
+ * RFC 8555 8.3: a CA looks at what a name's owner put there. It is answered before anything that
+ * redirects or refuses; a token that is not ours to show goes its usual way, perhaps to a backend
+ * with challenges of its own.
+ */
+static bool step_challenge(struct req *r)
+{
+    static const struct str prefix = {"/.well-known/acme-challenge/", 28};
+    if (likely(!challenges_any()) || !str_starts(r->path, prefix) ||
+        (r->method != METHOD_GET && r->method != METHOD_HEAD))
+        return true;
+    struct str answer = challenges_answer(r->host, str_sub(r->path, prefix.n, r->path.n));
+    if (!answer.p)
+        return true;
+    fields_add_token(r->arena, &r->answer.fields, FIELD_cache_control, STR("no-store"));
+    req_answer_text(r, 200, STR("application/octet-stream"), arena_str(r->arena, answer));
+    return false;
+}
+
+static bool step_certificate(struct req *r)
+{
     if (r->client->kind != LISTENER_HTTPS)
         return true;
     struct tls_conn *tls = &r->client->tls;
@@ -353,9 +380,9 @@ void req_begin(struct req *r)
         return;
     }
     step_forwarded(r);
-    if (step_target(r) && step_authority(r) && step_site(r, &m) && step_https(r) &&
-        step_preflight(r) && step_grpc(r) && step_route(r, &m) && step_websocket(r) &&
-        step_limits(r) && step_filters(r))
+    if (step_target(r) && step_authority(r) && step_challenge(r) && step_certificate(r) &&
+        step_site(r, &m) && step_https(r) && step_preflight(r) && step_grpc(r) &&
+        step_route(r, &m) && step_websocket(r) && step_limits(r) && step_filters(r))
         step_handler(r);
 }
 

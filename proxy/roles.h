@@ -4,16 +4,19 @@
  * A child is started as `headgate --role=worker` (or agent) with its message socket at descriptor
  * 3, privileges already given up. What the master sends a worker, in this order:
  *
- *   HELLO, SETUP, ROWS, RESCUE, ROOT*, TICKET_KEYS, ACCESS_LOG (if on), CERT*, CONFIG, INSTANCE*
+ *   HELLO, SETUP, ROWS, RESCUE, ROOT*, TICKET_KEYS, ACCESS_LOG, CERT*, CHALLENGE*, CONFIG,
+ * INSTANCE*
  *
- * The worker answers CONFIG_DONE and, once (after sandbox_worker with the roots that came before
- * the first CONFIG), READY; then it gets LISTENER*. Afterwards, at any time: INSTANCE,
- * INSTANCE_GONE, CERT, TICKET_KEYS, ACCESS_LOG, LISTENER, LISTENER_DROP, and for a reload ROOT* and
- * CONFIG of one new generation. ROOTs of a generation come before its CONFIG; a worker keeps those
- * of the old one for the snapshots that still use them. CONFIG_DONE with ok 0 means: the old one is
- * still in use. A worker that was sent a second CONFIG before it answered the first answers both.
+ * ACCESS_LOG only if it is on. The worker answers CONFIG_DONE and, once (after sandbox_worker with
+ * the roots that came before the first CONFIG), READY; then it gets LISTENER*. Afterwards, at any
+ * time: INSTANCE, INSTANCE_GONE, CERT, CHALLENGE, TICKET_KEYS, ACCESS_LOG, LISTENER, LISTENER_DROP,
+ * and for a reload ROOT* and CONFIG of one new generation. ROOTs of a generation come before its
+ * CONFIG; a worker keeps those of the old one for the snapshots that still use them. CONFIG_DONE
+ * with ok 0 means: the old one is still in use. A worker that was sent a second CONFIG before it
+ * answered the first answers both.
  *
  *   LISTENER_DROP: accept until nothing is queued, close, answer LISTENER_DROPPED.
+ *   CHALLENGE: shown from then on, or no more; one that begins is answered by CHALLENGE_DONE.
  *   DRAIN: as LISTENER_DROP for whatever it still has; finish what is under way; exit with 0.
  *   The socket's end (the master died): serve on; the next master calls at RESCUE's socket, gets
  *   ORPHAN and ORPHAN_LISTENER*, and sends nothing but INSTANCE_GONE and DRAIN (master_orphans.c).
@@ -23,7 +26,10 @@
  *
  * The agent gets HELLO, SETUP, CONFIG; answers CONFIG_DONE, READY, CERT*, CERTS_DONE; a CONFIG of a
  * new generation is answered by CONFIG_DONE, CERT* and CERTS_DONE of that generation. CERTS_DONE
- * with ok 0: some certificate could not be made, the first cause is in the tail.
+ * with ok 0: some certificate could not be made, the first cause is in the tail. What it wants to
+ * be shown to a CA it says by CHALLENGE; CHALLENGE_DONE comes when every worker that accepts
+ * connections shows it, or the hook has put it into the DNS. What it does not take back itself goes
+ * with it.
  */
 #ifndef HG_ROLES_H
 #define HG_ROLES_H

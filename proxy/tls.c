@@ -12,6 +12,8 @@
 #include <openssl/sha.h>
 
 #include "base/log.h"
+#include "base/siphash.h"
+#include "proxy/challenges.h"
 #include "proxy/tls_parts.h"
 
 /* AES-128 first: it is the cheapest with AES-NI; who prefers ChaCha (phones) gets it, see
@@ -26,6 +28,8 @@
 /* A ticket's life. The master turns the keys as often, and the one before is kept: none dies early.
  */
 #define SESSION_SECONDS (8 * 3600)
+
+#define WARN_MS         60000
 
 /* What is spoken inside, best first (RFC 7301). HTTP/2 will be a line here. */
 static const struct {
@@ -159,21 +163,56 @@ static bool bind_sessions(SSL *ssl, const struct tls_conn *c)
     return o.n > 0 && SSL_set_session_id_context(ssl, sid, (unsigned)o.n) == 1;
 }
 
+/* Once a host and minute; hosts that meet in a place share it, so that a flood has few lines. */
+static void warn_no_certificate(const struct tls_conn *c)
+{
+    static uint64_t key[2], next_ms[256];
+    if (!key[0])
+        random_bytes(key, sizeof key);
+    const uint64_t now = now_ms();
+    uint64_t *next = &next_ms[siphash(key, c->sni, strlen(c->sni)) % ARRAY_LEN(next_ms)];
+    if (now < *next)
+        return;
+    *next = now + WARN_MS;
+    log_warn("no certificate for this host yet", "sni", "%s", c->sni);
+}
+
+/*
+ * RFC 8737 3: the CA is shown the certificate of the challenge, and there is nothing behind it. A
+ * host that has a challenge needs neither a site nor a certificate.
+ */
+static bool hello_challenge(SSL *ssl, struct tls_conn *c)
+{
+    struct tls_cert *cert = challenges_cert(str_of(c->sni));
+    if (!cert)
+        return false;
+    c->cert = tls_cert_ref(cert);
+    SSL_set_options(ssl, SSL_OP_NO_TICKET); /* neither taken nor, by TLS 1.2, given */
+    return SSL_set_num_tickets(ssl, 0) == 1;
+}
+
 static int on_hello(SSL *ssl, int *alert, void *arg UNUSED)
 {
     struct tls_conn *c = SSL_get_app_data(ssl);
     tls_cert_unref(&c->cert); /* of the first hello, when this is the one after HelloRetryRequest */
     if (!read_sni(ssl, c, alert))
         return SSL_CLIENT_HELLO_ERROR;
-    c->alpn_challenge = is_alpn_challenge(ssl);
+    c->alpn_challenge = !c->raw && is_alpn_challenge(ssl);
+    if (c->alpn_challenge && hello_challenge(ssl, c))
+        return SSL_CLIENT_HELLO_SUCCESS;
     struct tls_choice choice = choose(c);
     if (!choice.known) {
         log_debug("no site for this name", "sni", "%s", c->sni);
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_CLIENT_HELLO_ERROR;
     }
+    if (c->alpn_challenge) {
+        log_debug("nothing is to be proven for this name now", "sni", "%s", c->sni);
+        *alert = SSL_AD_NO_APPLICATION_PROTOCOL;
+        return SSL_CLIENT_HELLO_ERROR;
+    }
     if (!choice.cert) {
-        log_warn("no certificate for this host yet", "sni", "%s", c->sni);
+        warn_no_certificate(c);
         *alert = SSL_AD_INTERNAL_ERROR;
         return SSL_CLIENT_HELLO_ERROR;
     }
@@ -224,6 +263,11 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_n,
     const struct tls_conn *c = SSL_get_app_data(ssl);
     if (c->raw)
         return raw_alpn(c, out, out_n, in, in_n);
+    if (c->alpn_challenge) { /* all that was offered */
+        *out = in + 1;
+        *out_n = in[0];
+        return SSL_TLSEXT_ERR_OK;
+    }
     for (size_t i = 0; i < ARRAY_LEN(protocols); i++) {
         for (unsigned at = 0; at < in_n && in_n - at > in[at]; at += 1u + in[at]) {
             struct str offered = {(const char *)in + at + 1, in[at]};

@@ -51,7 +51,7 @@ struct tls_conn {
     unsigned version; /* 0x0303 or 0x0304 once established */
     bool h2;          /* ALPN chose h2 */
     bool resumed;
-    bool alpn_challenge; /* for ACME (later) */
+    bool alpn_challenge; /* a CA looks (RFC 8737): it gets the handshake, and nothing after it */
     bool raw; /* set by the owner: raw bytes inside, no protocol is chosen, its sessions are its own
                */
     struct str

@@ -20,6 +20,7 @@
 #include "base/tally.h"
 #include "proxy/access_log.h"
 #include "proxy/backend.h"
+#include "proxy/challenges.h"
 #include "proxy/client.h"
 #include "proxy/metrics.h"
 #include "proxy/passthrough.h"
@@ -305,6 +306,16 @@ static void on_cert(struct str host, int fd)
     tls_cert_unref(&cert);
 }
 
+static void on_challenge(const struct msg_challenge *m, struct str tail)
+{
+    const char *err = challenges_take(m, tail);
+    if (err)
+        log_error("challenge cannot be shown", "error", "%s", err);
+    struct msg_challenge_done done = {.id = m->id, .ok = !err};
+    if (m->on)
+        msg_send(w.master, MSG_CHALLENGE_DONE, &done, str_sub(str_of(err), 0, 512), -1);
+}
+
 /* ---- the end ---- */
 
 static void on_drain_check(struct deadline *d)
@@ -443,6 +454,9 @@ static void on_msg(void *ctx, struct msg *m)
         break;
     case MSG_CERT:
         on_cert(m->tail, m->fd);
+        break;
+    case MSG_CHALLENGE:
+        on_challenge(m->fixed, m->tail);
         break;
     case MSG_ACCESS_LOG:
         access_log_open(m->fd);
