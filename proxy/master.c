@@ -124,6 +124,7 @@ void master_stop(void)
     master.state = MASTER_STOPPING;
     master.stop = STOP_WORKERS;
     reload_abort(STR("headgate stops.\n"));
+    challenges_stop();
     LIST_EACH_SAFE (&master.listeners, it) {
         listener_take_away(container_of(it, struct listener, link));
     }

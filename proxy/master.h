@@ -312,6 +312,7 @@ void challenges_replay(struct worker *to); /* a new one, before it accepts */
 void challenges_worker_gone(const struct worker *w);
 void challenges_agent_gone(void); /* nobody will ask for what it had shown */
 void challenges_settle(void);     /* what is shown everywhere is told to the agent */
+void challenges_stop(void);       /* hooks that run are ended, none begins any more */
 
 /* master_reload.c */
 void reload_init(void);

@@ -1,7 +1,7 @@
 /*
  * master_challenges.c - what the agent wants to be shown to a CA: to all workers, now and as they
- * come, and back to the agent once every one that accepts connections shows it. What it means is
- * the agent's and the workers' business.
+ * come, and back to the agent once every one that accepts connections shows it; or into the DNS by
+ * acme.dns_hook (dns_hook.c). What it means is the agent's and the workers' business.
  */
 #include "proxy/master.h"
 
@@ -9,8 +9,11 @@
 
 #include "base/log.h"
 #include "proxy/challenges.h"
+#include "proxy/dns_hook.h"
 
 #define SHOW_LIMIT_MS 60000 /* generous: then a worker hangs, and the order goes another way */
+
+#define DNS_LABEL     "_acme-challenge." /* RFC 8555 8.4 */
 
 /* A challenge that the agent has not taken back. */
 struct proof {
@@ -23,6 +26,8 @@ struct proof {
     bool answered;
     struct worker_set due; /* accept connections, and did not say yet that they show it */
     struct deadline limit;
+    struct dns_hook *hook; /* puts it into the DNS; NULL: not, or it has ended */
+    bool hooked;           /* it has ended: what it did is to be undone */
     size_t n;
     char tail[];
 };
@@ -57,7 +62,7 @@ void challenges_settle(void)
         return;
     LIST_EACH (&proofs, it) {
         struct proof *p = container_of(it, struct proof, link);
-        if (!worker_set_count(&p->due))
+        if (p->kind != MSG_CHALLENGE_DNS && !worker_set_count(&p->due))
             proof_answer(p, NULL);
     }
 }
@@ -75,7 +80,7 @@ static void on_limit(struct deadline *d)
 static void proof_send(const struct proof *p, struct worker *w, bool on)
 {
     struct msg_challenge m = {.id = p->told, .kind = p->kind, .on = on};
-    if (w->peer)
+    if (w->peer && p->kind != MSG_CHALLENGE_DNS)
         msg_send(w->peer, MSG_CHALLENGE, &m, on ? (struct str){p->tail, p->n} : STR_NULL, -1);
 }
 
@@ -92,8 +97,82 @@ static void proof_show(struct proof *p)
     master_changed();
 }
 
+void challenges_replay(struct worker *to)
+{
+    LIST_EACH (&proofs, it)
+        proof_send(container_of(it, struct proof, link), to, true);
+}
+
+/* ---- to the DNS ---- */
+
+/* The agent may be at work by a configuration that is not in use yet. */
+static const struct conf *agent_conf(void)
+{
+    const struct loaded *next = master.reload.next;
+    return next && next->conf->generation == master.agent.sent ? next->conf : master_conf();
+}
+
+static struct dns_hook *hook_run(const struct proof *p, const char *verb,
+                                 void (*done)(void *ctx, const char *err))
+{
+    const struct conf *c = agent_conf();
+    const char *home = c->uid == (uid_t)-1 ? getenv("HOME") : NULL;
+    struct challenge_text t;
+    char name[MSG_TAIL_MAX + sizeof(DNS_LABEL)];
+    struct out o = out_on(name, sizeof(name));
+    ASSERT(challenge_text_read((struct str){p->tail, p->n}, &t));
+    out_lit(&o, DNS_LABEL);
+    out_str(&o, t.host);
+    struct dns_hook_spec spec = {.path = c->acme.dns_hook,
+                                 .verb = verb,
+                                 .name = out_done(&o),
+                                 .value = t.answer,
+                                 .home = home ? str_of(home) : c->state,
+                                 .uid = c->uid,
+                                 .gid = c->gid,
+                                 .limit_ms = DNS_HOOK_LIMIT_MS};
+    return dns_hook_start(&spec, done, (void *)(uintptr_t)p);
+}
+
+static void on_presented(void *ctx, const char *err)
+{
+    struct proof *p = ctx;
+    p->hook = NULL;
+    p->hooked = true;
+    proof_answer(p, err);
+}
+
+static void dns_begin(struct proof *p)
+{
+    if (agent_conf()->acme.dns_hook.n)
+        p->hook = hook_run(p, "present", on_presented);
+    else
+        proof_answer(p, "acme.dns_hook is not set: dns-01 needs a program that changes the DNS");
+}
+
+/* A run that failed may have done a part. Who takes it out hears nothing of it: the log does. */
+static void dns_end(struct proof *p)
+{
+    bool begun = p->hook ? dns_hook_let_go(&p->hook) : p->hooked;
+    if (begun && agent_conf()->acme.dns_hook.n && master.state != MASTER_STOPPING)
+        hook_run(p, "cleanup", NULL);
+}
+
+void challenges_stop(void)
+{
+    LIST_EACH (&proofs, it) {
+        struct proof *p = container_of(it, struct proof, link);
+        if (p->hook)
+            dns_hook_let_go(&p->hook);
+    }
+    dns_hook_stop_all();
+}
+
+/* ---- begin and end ---- */
+
 static void proof_end(struct proof *p)
 {
+    dns_end(p);
     LIST_EACH (&master.workers, it)
         proof_send(p, container_of(it, struct worker, link), false);
     deadline_cancel(&p->limit);
@@ -101,14 +180,6 @@ static void proof_end(struct proof *p)
     count--;
     free(p);
 }
-
-void challenges_replay(struct worker *to)
-{
-    LIST_EACH (&proofs, it)
-        proof_send(container_of(it, struct proof, link), to, true);
-}
-
-/* ---- from the agent ---- */
 
 static struct proof *proof_find(uint64_t id)
 {
@@ -131,8 +202,13 @@ static void proof_begin(const struct msg_challenge *m, struct str tail)
     memcpy(p->tail, tail.p, tail.n);
     list_append(&proofs, &p->link);
     count++;
-    proof_show(p);
+    if (p->kind == MSG_CHALLENGE_DNS)
+        dns_begin(p);
+    else
+        proof_show(p);
 }
+
+/* ---- from the agent ---- */
 
 void challenge_came(const struct msg_challenge *m, struct str tail)
 {

@@ -4,16 +4,16 @@
  * A child is started as `headgate --role=worker` (or agent) with its message socket at descriptor
  * 3, privileges already given up. What the master sends a worker, in this order:
  *
- *   HELLO, SETUP, ROWS, RESCUE, ROOT*, TICKET_KEYS, ACCESS_LOG, CERT*, CHALLENGE*, CONFIG,
- * INSTANCE*
+ *   HELLO, SETUP, ROWS, RESCUE, TICKET_KEYS, ACCESS_LOG (if it is on), CERT*, CHALLENGE*, then
+ *   ROOT*, CONFIG, INSTANCE*
  *
- * ACCESS_LOG only if it is on. The worker answers CONFIG_DONE and, once (after sandbox_worker with
- * the roots that came before the first CONFIG), READY; then it gets LISTENER*. Afterwards, at any
- * time: INSTANCE, INSTANCE_GONE, CERT, CHALLENGE, TICKET_KEYS, ACCESS_LOG, LISTENER, LISTENER_DROP,
- * and for a reload ROOT* and CONFIG of one new generation. ROOTs of a generation come before its
- * CONFIG; a worker keeps those of the old one for the snapshots that still use them. CONFIG_DONE
- * with ok 0 means: the old one is still in use. A worker that was sent a second CONFIG before it
- * answered the first answers both.
+ * The worker answers CONFIG_DONE and, once (after sandbox_worker with the roots that came before
+ * the first CONFIG), READY; then it gets LISTENER*. Afterwards, at any time: INSTANCE,
+ * INSTANCE_GONE, CERT, CHALLENGE, TICKET_KEYS, ACCESS_LOG, LISTENER, LISTENER_DROP, and for a
+ * reload ROOT* and CONFIG of one new generation. ROOTs of a generation come before its CONFIG; a
+ * worker keeps those of the old one for the snapshots that still use them. CONFIG_DONE with ok 0
+ * means: the old one is still in use. A worker that was sent a second CONFIG before it answered the
+ * first answers both.
  *
  *   LISTENER_DROP: accept until nothing is queued, close, answer LISTENER_DROPPED.
  *   CHALLENGE: shown from then on, or no more; one that begins is answered by CHALLENGE_DONE.
