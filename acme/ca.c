@@ -34,8 +34,8 @@ struct ca_call {
     ca_done *done;
     void *ctx;
     struct wire *wire;
-    char *kid;  /* that signed */
-    bool again; /* it ran before, by an account that the CA did not know */
+    const char *kid; /* that signed */
+    bool again;      /* it ran before, by an account that the CA did not know */
 };
 
 static void pump(struct turn_task *t);
@@ -137,7 +137,9 @@ const char *ca_account_url(const struct ca *ca)
 
 int64_t ca_paused_until(const struct ca *ca)
 {
-    return ca->paused_until > wall_s() ? ca->paused_until : 0;
+    int64_t left = ca->paused_until - wall_s();
+    /* A clock that was set back does not make a pause of years. */
+    return left > 0 && left <= PAUSE_ASKED ? ca->paused_until : 0;
 }
 
 const struct acme_fail *ca_problem(const struct ca *ca)
@@ -202,17 +204,19 @@ void ca_heard(struct ca *ca, struct acme_fail *fail)
     }
 }
 
-static void busy(const struct ca *ca, const char *step, struct acme_fail *fail)
+static struct acme_fail busy(const struct ca *ca, const char *step)
 {
+    struct acme_fail fail;
     char at[32];
     struct tm tm;
     time_t until = (time_t)ca->paused_until;
     gmtime_r(&until, &tm);
     strftime(at, sizeof at, "%Y-%m-%d %H:%M:%S", &tm);
-    acme_fail_set(fail, ACME_BUSY, step, "the CA is left alone until %s UTC: %s", at,
+    acme_fail_set(&fail, ACME_BUSY, step, "the CA is left alone until %s UTC: %s", at,
                   ca->problem.text);
-    fail->status = ca->problem.status;
-    fail->retry_at = ca->paused_until;
+    fail.status = ca->problem.status;
+    fail.retry_at = ca->paused_until;
+    return fail;
 }
 
 /* ---- calls ---- */
@@ -220,7 +224,6 @@ static void busy(const struct ca *ca, const char *step, struct acme_fail *fail)
 static void call_free(void *p)
 {
     struct ca_call *c = p;
-    free(c->kid);
     struct arena *a = c->arena;
     arena_free(&a);
 }
@@ -255,12 +258,6 @@ static void call_tell(struct ca_call *c, const struct ca_answer *a)
 {
     call_end(c);
     c->done(c->ctx, a);
-}
-
-static void call_fail(struct ca_call *c, const struct acme_fail *fail)
-{
-    struct acme_fail mine = *fail;
-    call_tell(c, &(struct ca_answer){.fail = &mine, .status = fail->status});
 }
 
 static struct ca_call *call_new(struct ca *ca, enum call_kind kind, const char *step, ca_done *done,
@@ -385,8 +382,8 @@ static void on_call_answer(void *ctx, const struct ca_answer *answer)
     call_tell(c, &a);
 }
 
-/* NULL, or why it cannot even be asked. */
-static const char *call_prepare(struct ca_call *c)
+/* Where it goes. NULL, or why there is no such place. */
+static const char *call_aim(struct ca_call *c)
 {
     struct ca *ca = c->ca;
     c->target = c->url ? c->url : arena_strz(c->arena, str_of(ca_url(ca, c->resource)));
@@ -396,19 +393,29 @@ static const char *call_prepare(struct ca_call *c)
         c->target = arena_fmt(c->arena, "%s/%s", c->target, c->suffix).p;
     if (!ca_url_fine(ca, str_of(c->target)))
         return "the CA sends us to a URL that is not its own";
-    if (c->kind == CALL_ROLL)
-        return account_roll_begin(ca, c->arena, &c->payload);
     return NULL;
+}
+
+/* False, and *fail says so: it cannot even be asked. */
+static bool call_prepare(struct ca_call *c, struct acme_fail *fail)
+{
+    enum acme_fail_kind kind = ACME_BROKEN;
+    const char *err = call_aim(c);
+    if (!err && c->kind == CALL_ROLL) {
+        kind = ACME_LOCAL;
+        err = account_roll_begin(c->ca, c->arena, &c->payload);
+    }
+    if (err)
+        acme_fail_set(fail, kind, c->step, "%s", err);
+    return err == NULL;
 }
 
 static void call_run(struct ca_call *c)
 {
     struct ca *ca = c->ca;
-    const char *err = call_prepare(c);
-    if (err) {
-        struct acme_fail fail;
-        acme_fail_set(&fail, c->kind == CALL_ROLL ? ACME_LOCAL : ACME_BROKEN, c->step, "%s", err);
-        call_fail(c, &fail);
+    struct acme_fail fail;
+    if (!call_prepare(c, &fail)) {
+        call_tell(c, &(struct ca_answer){.fail = &fail});
         return;
     }
     if (c->kind == CALL_ROLL)
@@ -416,9 +423,7 @@ static void call_run(struct ca_call *c)
     c->state = CALL_RUNNING;
     list_remove(&c->link);
     list_append(&ca->running, &c->link);
-    free(c->kid);
-    c->kid = strdup(ca->kid);
-    ASSERT(c->kid);
+    c->kid = arena_strz(c->arena, str_of(ca->kid));
     c->wire = wire_start(ca,
                          &(struct wire_spec){.url = c->target,
                                              .key = c->kind == CALL_GET ? NULL : ca->key,
@@ -438,17 +443,14 @@ static unsigned count(const struct list *head)
     return n;
 }
 
-/* Those that wait now: what their callers call next waits for the next turn. */
+/* Those that wait now: what their callers ask next waits for the next turn. NULL: a pause. */
 static void fail_waiting(struct ca *ca, const struct acme_fail *fail)
 {
     for (unsigned n = count(&ca->waiting); n && ca->state != CA_CLOSED && !list_empty(&ca->waiting);
          n--) {
         struct ca_call *c = container_of(ca->waiting.next, struct ca_call, link);
-        struct acme_fail own = *fail;
-        struct out o = out_on(own.step, sizeof own.step - 1);
-        out_str(&o, str_sub(str_of(c->step), 0, o.cap));
-        own.step[o.n] = '\0';
-        call_fail(c, &own);
+        struct acme_fail own = fail ? *fail : busy(ca, c->step);
+        call_tell(c, &(struct ca_answer){.fail = &own, .status = own.status});
     }
 }
 
@@ -466,12 +468,10 @@ void ca_prepared(struct ca *ca, const struct acme_fail *fail)
 static void pump(struct turn_task *t)
 {
     struct ca *ca = container_of(t, struct ca, pump);
-    struct acme_fail fail;
     if (list_empty(&ca->waiting))
         return;
     if (ca_paused_until(ca)) {
-        busy(ca, "", &fail);
-        fail_waiting(ca, &fail);
+        fail_waiting(ca, NULL);
         return;
     }
     account_prepare(ca);

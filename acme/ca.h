@@ -1,11 +1,16 @@
 /*
  * ca.h - one ACME CA: its directory, nonces, our account there, and signed requests (RFC 8555
- * 6, 7.1, 7.3). A call waits by itself until directory and account are there, retries badNonce with
- * the error's nonce, makes the account anew when the CA lost it, and keeps to the CA's pauses. What
- * an order is, is order.c's.
+ * 6, 7.1, 7.3). A call waits by itself until directory and account are there, tries badNonce again
+ * with the error's nonce, makes the account anew when the CA lost it (once a call), and keeps to
+ * the CA's pauses: while there is one, each call fails at once as ACME_BUSY with retry_at. What an
+ * order is, is order.c's.
  *
- * Bounds: bodies 256 KiB, JSON 16 deep, a call 60 s, 8 nonces kept, URLs https and of the
- * directory's origin; anything else from the CA is ACME_BROKEN.
+ * A pause is what Retry-After says (at most a day), else 1 min doubled to 1 h, after 503, another
+ * 5xx or a 429 that is no rateLimited; a rateLimited is ACME_LIMITED and the caller's to wait for,
+ * unless it stands before the account itself.
+ *
+ * Bounds: bodies 256 KiB, JSON 16 deep, an exchange 60 s, 100 tries with another nonce, 8 nonces
+ * kept, URLs https and of the directory's origin; anything else from the CA is ACME_BROKEN.
  */
 #ifndef HG_CA_H
 #define HG_CA_H

@@ -185,11 +185,14 @@ static void use_kid(struct ca *ca, struct str kid)
 /* Not needed to go on: without it the next start asks the CA which account the key has. */
 static void account_write(const struct ca *ca)
 {
+    if (!*ca->kid)
+        return;
     struct arena *a = arena_new(4096);
     json_t *j = json_object();
     json_object_set_new(j, "kid", json_string(ca->kid));
     json_object_set_new(j, "email", json_text(str_of(ca->email)));
     json_object_set_new(j, "directory", json_text(ca->spec.directory));
+    json_object_set_new(j, "key", json_string(jose_thumbprint(a, ca->key).p));
     char *text = json_dumps(j, JSON_INDENT(2));
     ASSERT(text);
     const char *err = file_write(a, ca->account_path, str_of(text), 0600);
@@ -200,17 +203,18 @@ static void account_write(const struct ca *ca)
     arena_free(&a);
 }
 
-/* One that is damaged, or of another CA under this name, is as good as none. */
+/* One that is damaged, of another key, or of another CA under this name, is as good as none. */
 static void account_read(struct ca *ca, struct arena *a)
 {
     struct str text;
-    const char *why, *kid, *email, *directory;
+    const char *why, *kid, *email, *directory, *key;
     if (!is_there(ca->account_path) || file_read(a, ca->account_path, FILE_MAX, &text))
         return;
     json_t *j = json_read_object(text, 2, &why);
-    if (json_unpack(j, "{s:s, s:s, s:s}", "kid", &kid, "email", &email, "directory", &directory) ==
-            0 &&
-        str_eq(str_of(directory), ca->spec.directory) && ca_url_fine(ca, str_of(kid))) {
+    if (json_unpack(j, "{s:s, s:s, s:s, s:s}", "kid", &kid, "email", &email, "directory",
+                    &directory, "key", &key) == 0 &&
+        str_eq(str_of(directory), ca->spec.directory) && ca_url_fine(ca, str_of(kid)) &&
+        str_eq(str_of(key), jose_thumbprint(a, ca->key))) {
         use_kid(ca, str_of(kid));
         use_email(ca, str_of(email));
     }
@@ -464,9 +468,10 @@ void account_roll_end(struct ca *ca, const struct acme_fail *fail)
     } else if (!fail || told) {
         unlink(ca->new_key_path);
     }
-    if (!fail)
+    if (!fail) {
         use_key(ca, &ca->new_key);
-    if (told) {
+        account_write(ca);
+    } else if (told) {
         EVP_PKEY_free(ca->new_key);
         ca->new_key = NULL;
     }

@@ -247,7 +247,7 @@ static const char *say(struct fetch *f, CURLcode rc)
     case CURLE_URL_MALFORMAT:
         return arena_fmt(a, "the URL is not usable here: %s", detail).p;
     case CURLE_COULDNT_RESOLVE_HOST:
-        return arena_fmt(a, "the name of %s does not resolve: is DNS working on this machine?",
+        return arena_fmt(a, "cannot reach %s: its name does not resolve; is DNS in order here?",
                          host)
             .p;
     case CURLE_COULDNT_CONNECT:

@@ -6,6 +6,7 @@
 #include "tests/unit/pebble.h"
 
 #include "acme/jose.h"
+#include "base/sandbox.h"
 
 static struct pebble pebble;
 
@@ -108,7 +109,7 @@ static void account_is_found_again(void **state UNUSED)
     fine(&h);
     const char *kid = account(ca);
     ca_close(&ca);
-    static const char *const damages[] = {NULL, "{", "{\"kid\":\"https://evil.test/1\"}", "[]"};
+    static const char *const damages[] = {NULL, "", "{", "{\"kid\":\"https://evil.test/1\"}", "[]"};
     for (size_t i = 0; i < ARRAY_LEN(damages); i++) {
         if (damages[i])
             put("account.json", str_of(damages[i]));
@@ -121,16 +122,21 @@ static void account_is_found_again(void **state UNUSED)
         assert_string_equal(noted("kid"), kid);
         ca_close(&ca);
     }
-    /* A key that the CA never heard of, without a note: cut off before the account was made. */
-    EVP_PKEY *k = jose_key_new();
-    put("account.key", test_pem(arena, NULL, k));
-    EVP_PKEY_free(k);
-    assert_int_equal(unlink(at("account.json")), 0);
-    ca = ca_for("");
-    order(ca, &h, "a.example.org");
-    fine(&h);
-    assert_string_not_equal(kid, account(ca));
-    ca_close(&ca);
+    /* A key that the CA never heard of, with the note of another one and without: cut off before
+     * the account was made, or brought back from a backup. */
+    for (int note = 1; note >= 0; note--) {
+        EVP_PKEY *k = jose_key_new();
+        put("account.key", test_pem(arena, NULL, k));
+        EVP_PKEY_free(k);
+        if (!note)
+            assert_int_equal(unlink(at("account.json")), 0);
+        ca = ca_for("");
+        order(ca, &h, "a.example.org");
+        fine(&h);
+        assert_string_not_equal(kid, account(ca));
+        kid = account(ca);
+        ca_close(&ca);
+    }
     /* A key that is none is not overwritten. */
     put("account.key", STR("spoilt"));
     ca = ca_for("");
@@ -479,6 +485,40 @@ static void cancelled(void **state UNUSED)
     json_decref(h.json);
 }
 
+/* ---- in the agent ---- */
+
+static int agent(void)
+{
+    if (chdir(dir) != 0)
+        return 2;
+    loop_init(); /* epoll is not inherited */
+    if (fetch_setup() || sandbox_agent("."))
+        return 3;
+    struct ca_spec s = spec("a@example.org");
+    struct heard h = {0};
+    s.state = ".";
+    struct ca *ca = ca_open(&s);
+    order(ca, &h, "a.example.org");
+    if (h.fail.kind != ACME_FINE)
+        return 4;
+    roll(ca, &h);
+    ca_close(&ca);
+    return h.fail.kind == ACME_FINE ? 0 : 5;
+}
+
+static void in_the_sandbox(void **state UNUSED)
+{
+    int status;
+    start((struct pebble_how){0});
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(agent());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_false(WIFSIGNALED(status)); /* SIGSYS: a system call is missing in the agent's list */
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_true(is_there("account.key") && is_there("account.json"));
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, ca_set_up, tear_down)
 
 int main(void)
@@ -489,7 +529,7 @@ int main(void)
         CASE(external_account),  CASE(nonces_are_refused),
         CASE(many_at_once),      CASE(revoked),
         CASE(keys_are_changed),  CASE(key_change_is_cut_off),
-        CASE(cancelled),
+        CASE(cancelled),         CASE(in_the_sandbox),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
