@@ -1,6 +1,7 @@
 /*
  * test_challenge_client.c - a CA's connection through a worker's front, in one process: with and
- * without PROXY protocol and passthrough beside it. What it gets is a handshake, and then the end.
+ * without PROXY protocol and passthrough beside it. By TLS-ALPN-01 what it gets is a handshake, and
+ * then the end; by HTTP-01 an answer like any other.
  */
 #include "base/base.h"
 
@@ -18,7 +19,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "proxy/challenges.h"
-#include "proxy/front.h"
+#include "proxy/client.h"
 #include "proxy/passthrough.h"
 #include "proxy/snapshot.h"
 #include "tests/unit/certs.h"
@@ -73,7 +74,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 }
 
 /* A connected pair over TCP; the accepted end goes into the front. */
-static void connect_to_front(void)
+static void connect_to_front(enum listener_kind kind)
 {
     static struct front_door door;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -89,11 +90,11 @@ static void connect_to_front(void)
     int fd = accept4(listener, (struct sockaddr *)&peer, &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     assert_true(fd >= 0);
     close(listener);
-    struct row_key key = {{STR("https"), STR("here")}};
-    door = (struct front_door){.kind = LISTENER_HTTPS,
+    struct row_key key = {{STR("any"), STR("here")}};
+    door = (struct front_door){.kind = kind,
                                .address = STR("here"),
                                .row = rows_use(ROW_LISTENER, &key),
-                               .enter = passthrough_enter};
+                               .enter = kind == LISTENER_HTTPS ? passthrough_enter : client_enter};
     front_accepted(fd, (struct sockaddr *)&peer, &door);
 }
 
@@ -103,7 +104,7 @@ static void visit(int version, const char *proxy_header)
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     memset(&client, 0, sizeof(client));
     client.ssl = SSL_new(ctx);
-    connect_to_front();
+    connect_to_front(LISTENER_HTTPS);
     size_t n = strlen(proxy_header);
     assert_int_equal(write(client.fd, proxy_header, n), n);
     assert_int_equal(SSL_set_fd(client.ssl, client.fd), 1);
@@ -162,15 +163,20 @@ static void proves(const char *proxy_header)
     }
 }
 
-static void test_shown(void **state)
+static void show(uint32_t kind, struct str answer)
 {
-    (void)state;
     char mem[MSG_TAIL_MAX];
     struct out tail = out_on(mem, sizeof(mem));
-    struct str pem = arena_fmt(arena, STR_FMT STR_FMT, STR_ARG(proof.pem), STR_ARG(proof.key_pem));
-    challenge_text_write(&(struct challenge_text){STR("a.test"), STR("tok"), pem}, &tail);
-    struct msg_challenge m = {.id = 1, .kind = MSG_CHALLENGE_TLS_ALPN, .on = 1};
+    struct msg_challenge m = {.id = kind, .kind = kind, .on = 1};
+    challenge_text_write(&(struct challenge_text){STR("a.test"), STR("tok"), answer}, &tail);
     assert_null(challenges_take(&m, out_done(&tail)));
+}
+
+static void test_tls_alpn(void **state)
+{
+    (void)state;
+    show(MSG_CHALLENGE_TLS_ALPN,
+         arena_fmt(arena, STR_FMT STR_FMT, STR_ARG(proof.pem), STR_ARG(proof.key_pem)));
     proves("");
     conf.passes_tls = true;
     proves("");
@@ -186,6 +192,58 @@ static void test_shown(void **state)
     assert_true(client.failed);
     leave();
     wait_empty();
+}
+
+static char said[8192];
+static size_t said_n;
+
+static void on_plain(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what, (void)arg;
+    ssize_t n = read(fd, said + said_n, sizeof(said) - 1 - said_n);
+    if (n > 0)
+        said_n += (size_t)n;
+    else
+        loop_stop();
+    said[said_n] = '\0';
+}
+
+#define ASK(method, path, more) method " " path " HTTP/1.1\r\nhost: A.Test:80\r\n" more "\r\n"
+
+/* One connection, one request after the other, bodies that nobody asked for among them. */
+static void test_http(void **state)
+{
+    (void)state;
+    static const char wire[] = ASK("GET", "/.well-known/acme-challenge/tok", "")
+        ASK("HEAD", "/.well-known/acme-challenge/tok", "")
+            ASK("GET", "/.well-known/acme-challenge/tok",
+                "content-length: 3\r\n") "abc" ASK("GET", "/.well-known/acme-challenge/other", "")
+                ASK("GET", "/.well-known/acme-challenge/tok", "connection: close\r\n");
+    show(MSG_CHALLENGE_HTTP, STR("tok.thumb"));
+    connect_to_front(LISTENER_HTTP);
+    assert_int_equal(write(client.fd, wire, sizeof(wire) - 1), sizeof(wire) - 1);
+    event_assign(&client.ev, loop_base(), client.fd, EV_READ | EV_PERSIST, on_plain, NULL);
+    event_add(&client.ev, NULL);
+    loop_run();
+    event_del(&client.ev);
+    close(client.fd);
+    wait_empty();
+    static const char *const lines[] = {"HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 200",
+                                        "HTTP/1.1 403", "HTTP/1.1 200"};
+    const char *at = said;
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        at = strstr(at, "HTTP/1.1 ");
+        if (!at || strncmp(at, lines[i], 12) != 0)
+            fail_msg("%zu: %s", i, at ? at : said);
+        at++;
+    }
+    unsigned bodies = 0;
+    for (at = said; (at = strstr(at, "tok.thumb")); at++)
+        bodies++;
+    assert_int_equal(bodies, 3); /* not of HEAD */
+    assert_non_null(strstr(said, "application/octet-stream"));
+    assert_non_null(strstr(said, "no-store"));
+    challenges_fini();
 }
 
 static int set_up(void **state)
@@ -216,6 +274,7 @@ static int tear_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shown)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tls_alpn),
+                                       cmocka_unit_test(test_http)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
