@@ -366,7 +366,7 @@ struct ledger_left ledger_left(const struct ledger *l, enum ledger_kind k, struc
 {
     const struct ledger_limit *limit = &l->limits[k];
     struct ledger_left left = {.limit = limit->count};
-    const struct str domain = domain_of(host);
+    const struct str domain = kinds[k].of == OF_DOMAIN ? domain_of(host) : STR_NULL;
     for (unsigned i = l->n; i && l->v[i - 1].at > now - limit->seconds; i--) {
         const struct entry *e = &l->v[i - 1];
         if (!in_window(l, k, e->at, now) || !is_of(k, e, host, domain))
