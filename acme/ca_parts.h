@@ -1,11 +1,12 @@
 /*
  * ca_parts.h - what the parts of the CA share, and nobody else: ca.c (calls and pauses), ca_wire.c
- * (one signed exchange), ca_account.c (directory, account and its keys).
+ * (one signed exchange), ca_read.c (an answer), ca_account.c (directory, account and its keys).
  */
 #ifndef HG_CA_PARTS_H
 #define HG_CA_PARTS_H
 
 #include "acme/ca.h"
+#include "base/fetch.h"
 #include "base/loop.h"
 
 #define CA_NONCES    8
@@ -63,6 +64,11 @@ void ca_enter(struct ca *ca, enum ca_state state);
 void ca_prepared(struct ca *ca, const struct acme_fail *fail);
 /* Each answer of the CA, good or bad; a pause is written into *fail. */
 void ca_heard(struct ca *ca, struct acme_fail *fail);
+
+/* ---- ca_read.c ---- */
+/* Strings are the answer's; the caller frees a->json. */
+void ca_read(const struct ca *ca, const char *step, const struct fetch_answer *f,
+             struct ca_answer *a, struct acme_fail *fail);
 
 /* ---- ca_wire.c: needs the directory for signed ones, no account ---- */
 struct wire;

@@ -1,15 +1,13 @@
 /*
  * ca_wire.c - one exchange with a CA: a nonce, a signed POST (or a plain GET), badNonce tried
- * again, and the answer taken apart within bounds. Which account signs and what waits for what, is
- * ca.c's.
+ * again, all within bounds. What an answer says is ca_read.c's; which account signs and what waits
+ * for what, ca.c's.
  */
 #include "acme/ca_parts.h"
 #include "acme/jose.h"
 #include "base/fetch.h"
-#include "base/json.h"
 
 #define BODY_MAX    (256 * 1024)
-#define JSON_DEPTH  16
 #define EXCHANGE_MS 60000
 /*
  * A CA that loses nonces does so for some requests, and each new try costs us as much as it; a test
@@ -99,94 +97,6 @@ static bool nonce_take(struct ca *ca, char out[CA_NONCE_MAX])
     return true;
 }
 
-/* ---- an answer, taken apart ---- */
-
-static bool is_json(struct str type)
-{
-    struct str media = str_trim(str_sub(type, 0, str_chr(type, ';')));
-    return str_ieq(media, STR("application/json")) ||
-           str_ieq(media, STR("application/problem+json"));
-}
-
-static void broken(struct acme_fail *fail, const struct wire *w, unsigned status, const char *what)
-{
-    acme_fail_set(fail, ACME_BROKEN, w->step, "the CA's answer is not usable: %s", what);
-    fail->status = status;
-}
-
-static void read_alternate(const struct wire *w, struct str link, struct ca_answer *a)
-{
-    struct str piece, rest = link;
-    (void)str_split(&rest, ';', &piece);
-    piece = str_trim(piece);
-    if (piece.n < 2 || piece.p[0] != '<' || piece.p[piece.n - 1] != '>')
-        return;
-    struct str url = str_sub(piece, 1, piece.n - 1);
-    bool alternate = false;
-    while (str_split(&rest, ';', &piece)) {
-        piece = str_trim(piece);
-        alternate = alternate || str_ieq(piece, STR("rel=\"alternate\"")) ||
-                    str_ieq(piece, STR("rel=alternate"));
-    }
-    if (alternate && ca_url_fine(w->ca, url) && a->n_alternates < ARRAY_LEN(a->alternates))
-        a->alternates[a->n_alternates++] = url;
-}
-
-/* RFC 8288 3: lists with commas, in one field or many. A URL with a comma in it is not followed. */
-static void read_links(const struct wire *w, const struct fetch_answer *f, struct ca_answer *a)
-{
-    for (unsigned i = 0; i < f->n_headers; i++) {
-        struct str rest = f->headers[i].value, link;
-        if (str_ieq(f->headers[i].name, STR("Link")))
-            while (str_split(&rest, ',', &link))
-                read_alternate(w, link, a);
-    }
-}
-
-static void read_success(const struct wire *w, const struct fetch_answer *f, struct ca_answer *a,
-                         struct acme_fail *fail)
-{
-    const char *why = NULL;
-    a->body = f->body;
-    a->location = fetch_header(f, "Location");
-    a->retry_at = acme_retry_after(fetch_header(f, "Retry-After"), wall_s());
-    read_links(w, f, a);
-    if (a->location.n && !ca_url_fine(w->ca, a->location)) {
-        broken(fail, w, f->status, "it sends us to a URL that is not its own");
-        return;
-    }
-    if (!f->body.n || !is_json(fetch_header(f, "Content-Type")))
-        return;
-    a->json = json_read_object(f->body, JSON_DEPTH, &why);
-    if (!a->json)
-        broken(fail, w, f->status, arena_fmt(w->arena, "its JSON is none: %s", why).p);
-}
-
-static void read_problem(const struct wire *w, const struct fetch_answer *f, struct acme_fail *fail)
-{
-    const char *why;
-    json_t *problem = is_json(fetch_header(f, "Content-Type"))
-                          ? json_read_object(f->body, JSON_DEPTH, &why)
-                          : NULL;
-    acme_fail_problem(fail, w->step, f->status, problem);
-    json_decref(problem);
-    fail->retry_at = acme_retry_after(fetch_header(f, "Retry-After"), wall_s());
-}
-
-static void read_answer(const struct wire *w, const struct fetch_answer *f, struct ca_answer *a,
-                        struct acme_fail *fail)
-{
-    a->status = f->status;
-    if (f->err)
-        acme_fail_set(fail, f->too_large ? ACME_BROKEN : ACME_NETWORK, w->step, "%s", f->err);
-    else if (f->status >= 200 && f->status < 300)
-        read_success(w, f, a, fail);
-    else if (f->status >= 400)
-        read_problem(w, f, fail);
-    else
-        broken(fail, w, f->status, "it redirects, which ACME does not know");
-}
-
 /* ---- one after the other ---- */
 
 static bool try_again(struct wire *w, const struct acme_fail *fail)
@@ -197,13 +107,14 @@ static bool try_again(struct wire *w, const struct acme_fail *fail)
 static void on_answer(void *ctx, const struct fetch_answer *f)
 {
     struct wire *w = ctx;
-    struct ca_answer a = {0};
-    struct acme_fail fail = {0};
+    struct ca_answer a;
+    struct acme_fail fail;
     w->fetch = NULL;
-    read_answer(w, f, &a, &fail);
+    ca_read(w->ca, w->step, f, &a, &fail);
     bool fresh = nonce_keep(w->ca, fetch_header(f, "Replay-Nonce"));
     if (w->state == WIRE_NONCE && fail.kind == ACME_FINE && !fresh)
-        broken(&fail, w, f->status, "there is no nonce in it");
+        acme_fail_set(&fail, ACME_BROKEN, w->step,
+                      "the CA's answer is not usable: there is no nonce in it");
     bool go_on = w->state == WIRE_NONCE ? fail.kind == ACME_FINE : try_again(w, &fail);
     if (go_on) {
         json_decref(a.json);
