@@ -21,6 +21,7 @@ struct order_spec {
     struct str replaces; /* ARI id; empty: none. Refused: the order is made again without it */
     struct str chain;    /* preferred chain: common name of its top issuer; empty: the CA's first */
     struct str resume_url, resume_key; /* of an interrupted one; both or neither */
+    uint64_t patience_ms; /* with a CA that decides nothing, in one step; 0: 10 minutes */
 };
 
 struct order;
@@ -32,6 +33,7 @@ struct order_result {
     struct str url;
 };
 
+/* None but `show` and `done` may close the order. */
 struct order_ops {
     /*
      * Shows the challenge to all who may be asked, then order_shown. Called again after a failure,

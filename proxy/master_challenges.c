@@ -12,6 +12,7 @@
 #include "proxy/dns_hook.h"
 
 #define SHOW_LIMIT_MS 60000 /* generous: then a worker hangs, and the order goes another way */
+
 #define DNS_LABEL     "_acme-challenge." /* RFC 8555 8.4 */
 
 /* A challenge that the agent has not taken back. */
@@ -111,7 +112,7 @@ static const struct conf *agent_conf(void)
     return next && next->conf->generation == master.agent.sent ? next->conf : master_conf();
 }
 
-static struct dns_hook *hook_run(struct proof *p, const char *verb,
+static struct dns_hook *hook_run(const struct proof *p, const char *verb,
                                  void (*done)(void *ctx, const char *err))
 {
     const struct conf *c = agent_conf();
@@ -130,7 +131,7 @@ static struct dns_hook *hook_run(struct proof *p, const char *verb,
                                  .uid = c->uid,
                                  .gid = c->gid,
                                  .limit_ms = DNS_HOOK_LIMIT_MS};
-    return dns_hook_start(&spec, done, p);
+    return dns_hook_start(&spec, done, (void *)(uintptr_t)p);
 }
 
 static void on_presented(void *ctx, const char *err)

@@ -29,7 +29,7 @@
  */
 #define SESSION_SECONDS (8 * 3600)
 
-#define WARN_MS         60000 /* between two lines about the same host */
+#define WARN_MS         60000
 
 /* What is spoken inside, best first (RFC 7301). HTTP/2 will be a line here. */
 static const struct {

@@ -1,7 +1,6 @@
 /*
  * test_challenge_client.c - a CA's connection through a worker's front, in one process: with and
- * without PROXY protocol and passthrough beside it. By TLS-ALPN-01 what it gets is a handshake, and
- * then the end; by HTTP-01 an answer like any other.
+ * without PROXY protocol and passthrough beside it. What it gets is a handshake, and then the end.
  */
 #include "base/base.h"
 
@@ -19,7 +18,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "proxy/challenges.h"
-#include "proxy/client.h"
+#include "proxy/front.h"
 #include "proxy/passthrough.h"
 #include "proxy/snapshot.h"
 #include "tests/unit/certs.h"
@@ -74,7 +73,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 }
 
 /* A connected pair over TCP; the accepted end goes into the front. */
-static void connect_to_front(enum listener_kind kind)
+static void connect_to_front(void)
 {
     static struct front_door door;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -90,11 +89,11 @@ static void connect_to_front(enum listener_kind kind)
     int fd = accept4(listener, (struct sockaddr *)&peer, &peer_len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     assert_true(fd >= 0);
     close(listener);
-    struct row_key key = {{STR("any"), STR("here")}};
-    door = (struct front_door){.kind = kind,
+    struct row_key key = {{STR("https"), STR("here")}};
+    door = (struct front_door){.kind = LISTENER_HTTPS,
                                .address = STR("here"),
                                .row = rows_use(ROW_LISTENER, &key),
-                               .enter = kind == LISTENER_HTTPS ? passthrough_enter : client_enter};
+                               .enter = passthrough_enter};
     front_accepted(fd, (struct sockaddr *)&peer, &door);
 }
 
@@ -104,7 +103,7 @@ static void visit(int version, const char *proxy_header)
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     memset(&client, 0, sizeof(client));
     client.ssl = SSL_new(ctx);
-    connect_to_front(LISTENER_HTTPS);
+    connect_to_front();
     size_t n = strlen(proxy_header);
     assert_int_equal(write(client.fd, proxy_header, n), n);
     assert_int_equal(SSL_set_fd(client.ssl, client.fd), 1);
@@ -163,20 +162,15 @@ static void proves(const char *proxy_header)
     }
 }
 
-static void show(uint32_t kind, struct str answer)
-{
-    char mem[MSG_TAIL_MAX];
-    struct out tail = out_on(mem, sizeof(mem));
-    struct msg_challenge m = {.id = kind, .kind = kind, .on = 1};
-    challenge_text_write(&(struct challenge_text){STR("a.test"), STR("tok"), answer}, &tail);
-    assert_null(challenges_take(&m, out_done(&tail)));
-}
-
-static void test_tls_alpn(void **state)
+static void test_shown(void **state)
 {
     (void)state;
-    show(MSG_CHALLENGE_TLS_ALPN,
-         arena_fmt(arena, STR_FMT STR_FMT, STR_ARG(proof.pem), STR_ARG(proof.key_pem)));
+    char mem[MSG_TAIL_MAX];
+    struct out tail = out_on(mem, sizeof(mem));
+    struct str pem = arena_fmt(arena, STR_FMT STR_FMT, STR_ARG(proof.pem), STR_ARG(proof.key_pem));
+    challenge_text_write(&(struct challenge_text){STR("a.test"), STR("tok"), pem}, &tail);
+    struct msg_challenge m = {.id = 1, .kind = MSG_CHALLENGE_TLS_ALPN, .on = 1};
+    assert_null(challenges_take(&m, out_done(&tail)));
     proves("");
     conf.passes_tls = true;
     proves("");
@@ -192,58 +186,6 @@ static void test_tls_alpn(void **state)
     assert_true(client.failed);
     leave();
     wait_empty();
-}
-
-static char said[8192];
-static size_t said_n;
-
-static void on_plain(evutil_socket_t fd, short what, void *arg)
-{
-    (void)what, (void)arg;
-    ssize_t n = read(fd, said + said_n, sizeof(said) - 1 - said_n);
-    if (n > 0)
-        said_n += (size_t)n;
-    else
-        loop_stop();
-    said[said_n] = '\0';
-}
-
-#define ASK(method, path, more) method " " path " HTTP/1.1\r\nhost: A.Test:80\r\n" more "\r\n"
-
-/* One connection, one request after the other, bodies that nobody asked for among them. */
-static void test_http(void **state)
-{
-    (void)state;
-    static const char wire[] = ASK("GET", "/.well-known/acme-challenge/tok", "")
-        ASK("HEAD", "/.well-known/acme-challenge/tok", "")
-            ASK("GET", "/.well-known/acme-challenge/tok",
-                "content-length: 3\r\n") "abc" ASK("GET", "/.well-known/acme-challenge/other", "")
-                ASK("GET", "/.well-known/acme-challenge/tok", "connection: close\r\n");
-    show(MSG_CHALLENGE_HTTP, STR("tok.thumb"));
-    connect_to_front(LISTENER_HTTP);
-    assert_int_equal(write(client.fd, wire, sizeof(wire) - 1), sizeof(wire) - 1);
-    event_assign(&client.ev, loop_base(), client.fd, EV_READ | EV_PERSIST, on_plain, NULL);
-    event_add(&client.ev, NULL);
-    loop_run();
-    event_del(&client.ev);
-    close(client.fd);
-    wait_empty();
-    static const char *const lines[] = {"HTTP/1.1 200", "HTTP/1.1 200", "HTTP/1.1 200",
-                                        "HTTP/1.1 403", "HTTP/1.1 200"};
-    const char *at = said;
-    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
-        at = strstr(at, "HTTP/1.1 ");
-        if (!at || strncmp(at, lines[i], 12) != 0)
-            fail_msg("%zu: %s", i, at ? at : said);
-        at++;
-    }
-    unsigned bodies = 0;
-    for (at = said; (at = strstr(at, "tok.thumb")); at++)
-        bodies++;
-    assert_int_equal(bodies, 3); /* not of HEAD */
-    assert_non_null(strstr(said, "application/octet-stream"));
-    assert_non_null(strstr(said, "no-store"));
-    challenges_fini();
 }
 
 static int set_up(void **state)
@@ -274,7 +216,6 @@ static int tear_down(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tls_alpn),
-                                       cmocka_unit_test(test_http)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_shown)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
