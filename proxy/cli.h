@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "conf/conf.h"
 
+struct cli_action;
 struct cli_verb;
 
 enum cli_format { CLI_TEXT, CLI_SHORT, CLI_JSON };
@@ -20,10 +21,11 @@ enum cli_format { CLI_TEXT, CLI_SHORT, CLI_JSON };
 /* A command line, read. Options that take a value: NULL when they were not given. */
 struct cli {
     struct arena *arena;
-    const struct cli_verb *verb; /* NULL: none was given */
-    const char *config;          /* as given; NULL: the default */
-    const char *socket;          /* NULL: the config's */
-    const char *word;            /* the verb's own argument */
+    const struct cli_verb *verb;     /* NULL: none was given */
+    const char *config;              /* as given; NULL: the default */
+    const char *socket;              /* NULL: the config's */
+    const struct cli_action *action; /* what the verb is to do; NULL: not said */
+    const char *word;                /* the verb's own argument, or its action's */
     enum cli_format format;
     bool json, strict, offline, plan, watch, mdoc, metrics, uninstall, help;
     unsigned lines;                                 /* logs -n */
@@ -65,6 +67,18 @@ struct conf *cli_load(struct cli *c, struct conf_source *src, unsigned flags, st
 /* cli_status.c */
 void cli_print_status(const json_t *status, bool colour, FILE *to);
 
+/*
+ * cli_certs.c: what the server said of certificates; `only`: of this host alone, all of it. False:
+ * there is nothing to show. `now`: wall clock s.
+ */
+bool cli_print_certs(const json_t *certs, const char *only, int64_t now, bool colour, FILE *to);
+
+/* cli_server.c */
+/* Asks the server (request stolen); NULL when there is none, which was said. */
+json_t *cli_ask(struct cli *c, json_t *request);
+/* The answer (stolen) as JSON, or its words alone. Returns the exit status. */
+int cli_show_reply(struct cli *c, json_t *reply);
+
 /* cli_text.c */
 /* s as it may be shown on a terminal: control characters written out, as "\x1b"; in a. */
 struct str cli_harmless(struct arena *a, struct str s);
@@ -83,6 +97,7 @@ int cli_verb_status(struct cli *c);
 int cli_verb_stop(struct cli *c);
 int cli_verb_restart(struct cli *c);
 int cli_verb_logs(struct cli *c);
+int cli_verb_certs(struct cli *c);
 int cli_verb_trust(struct cli *c);
 int cli_verb_explain(struct cli *c);
 int cli_verb_schema(struct cli *c);

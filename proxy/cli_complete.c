@@ -15,6 +15,7 @@
 struct completion {
     struct cli *cli; /* its config and socket, to ask the server */
     const struct cli_verb *verb;
+    const struct cli_action *action; /* the verb's first word, where it is one */
     uint32_t given;
     const struct cli_option *awaits; /* the option whose value comes next */
     unsigned words;                  /* behind the verb */
@@ -81,6 +82,8 @@ static void word(struct completion *p, const char *text)
         long_option(p, text + 2);
     else if (!p->options_over && text[0] == '-')
         letters(p, text + 1);
+    else if (p->verb && p->verb->actions && !p->action && !p->words)
+        p->words = (p->action = cli_action_find(p->verb, text)) ? 0 : 1;
     else if (p->verb)
         p->words++;
     else
@@ -145,15 +148,36 @@ static void offer_codes(const struct completion *p)
         offer(p, explain_code(i), explain_title(i));
 }
 
-/* Channels once each: services of one follow each other. */
-static void offer_services(const struct completion *p, bool channels)
+/* The running server's; NULL: there is none. */
+static json_t *ask_status(const struct completion *p)
 {
     const char *err;
-    size_t i;
-    json_t *s;
     alarm(SERVER_PATIENCE);
     json_t *ask = json_pack("{s:s}", "verb", "status");
     json_t *status = admin_call(p->cli->arena, cli_socket_path(p->cli), ask, false, &err);
+    json_decref(ask);
+    return status;
+}
+
+/* Those whose certificates come by ACME. */
+static void offer_hosts(const struct completion *p)
+{
+    size_t i;
+    json_t *c, *status = ask_status(p);
+    json_array_foreach(json_object_get(status, "certificates"), i, c)
+    {
+        const char *host = json_string_value(json_object_get(c, "host"));
+        if (host && json_object_get(c, "failures"))
+            offer(p, host, "");
+    }
+    json_decref(status);
+}
+
+/* Channels once each: services of one follow each other. */
+static void offer_services(const struct completion *p, bool channels)
+{
+    size_t i;
+    json_t *s, *status = ask_status(p);
     struct str last = STR("");
     json_array_foreach(json_object_get(status, "services"), i, s)
     {
@@ -167,21 +191,33 @@ static void offer_services(const struct completion *p, bool channels)
         last = channel;
         offer(p, name, "");
     }
-    json_decref(ask);
     json_decref(status);
+}
+
+static void offer_actions(const struct completion *p)
+{
+    for (const struct cli_action *x = p->verb->actions; x->name; x++)
+        offer(p, x->name, x->help);
 }
 
 static void offer_word(const struct completion *p)
 {
     if (p->words)
         return;
-    switch (p->verb->word) {
+    if (p->verb->actions && !p->action) {
+        offer_actions(p);
+        return;
+    }
+    switch (p->action ? p->action->word : p->verb->word) {
     case CLI_SERVICE_WORD:
     case CLI_CHANNEL_WORD:
         offer_services(p, p->verb->word == CLI_CHANNEL_WORD);
         break;
     case CLI_CODE_WORD:
         offer_codes(p);
+        break;
+    case CLI_HOST_WORD:
+        offer_hosts(p);
         break;
     case CLI_VERB_WORD:
         offer_verbs(p);

@@ -4,6 +4,7 @@
  */
 #include "proxy/cli_table.h"
 
+#include "base/json.h"
 #include "proxy/admin.h"
 
 #define WIDTH 80
@@ -56,8 +57,11 @@ static void usage_line(struct cli *c, const struct cli_verb *v)
     fwrite(head.p, 1, head.n, stdout);
     fputc(' ', stdout);
     w.col = w.indent;
-    if (v->word != CLI_NO_WORD)
-        piece(&w, arena_fmt(c->arena, v->word_optional ? "[%s]" : "%s", v->word_name));
+    struct str words = cli_words_text(c->arena, v);
+    if (words.n)
+        piece(&w, v->word_optional || v->actions
+                      ? arena_fmt(c->arena, "[" STR_FMT "]", STR_ARG(words))
+                      : words);
     for (unsigned i = 0; i < CLI_N_OPTIONS; i++) {
         if (!cli_options[i].help || i == CLI_OPT_HELP || !cli_verb_takes(v, (enum cli_option_id)i))
             continue;
@@ -81,6 +85,20 @@ static void option_list(struct cli *c, const struct cli_verb *v)
             printf("  %-*s  %s\n", (int)width, texts[i].p, cli_options[i].help);
 }
 
+static void action_list(struct cli *c, const struct cli_verb *v)
+{
+    struct str text;
+    size_t width = 0;
+    for (const struct cli_action *x = v->actions; x && x->name; x++)
+        width = MAX(width, strlen(x->name) + (x->word_name ? 1 + strlen(x->word_name) : 0));
+    for (const struct cli_action *x = v->actions; x && x->name; x++) {
+        text = x->word_name ? arena_fmt(c->arena, "%s %s", x->name, x->word_name) : str_of(x->name);
+        printf("  %-*s  %s\n", (int)width, text.p, x->help);
+    }
+    if (width)
+        fputc('\n', stdout);
+}
+
 void cli_print_verb(struct cli *c, const struct cli_verb *v)
 {
     usage_line(c, v);
@@ -90,6 +108,7 @@ void cli_print_verb(struct cli *c, const struct cli_verb *v)
         paragraphs(stdout, v->text);
     }
     fputc('\n', stdout);
+    action_list(c, v);
     option_list(c, v);
     fputs("\nMore: headgate(8), headgate.yaml(5).\n", stdout);
 }
@@ -126,13 +145,29 @@ static json_t *option_json(const struct cli_option *o)
     return j;
 }
 
-static json_t *verb_json(const struct cli_verb *v)
+static json_t *actions_json(const struct cli_verb *v)
 {
+    json_t *all = json_array();
+    for (const struct cli_action *x = v->actions; x->name; x++) {
+        json_t *j = json_pack("{s:s, s:s}", "name", x->name, "help", x->help);
+        if (x->word_name)
+            json_object_set_new(j, "word", json_string(x->word_name));
+        json_array_append_new(all, j);
+    }
+    return all;
+}
+
+static json_t *verb_json(struct cli *c, const struct cli_verb *v)
+{
+    struct str words = cli_words_text(c->arena, v);
     json_t *j = json_pack("{s:s, s:s}", "name", v->name, "summary", v->summary);
     json_t *options = json_array();
-    if (v->word != CLI_NO_WORD)
-        json_object_set_new(
-            j, "word", json_pack("{s:s, s:b}", "name", v->word_name, "optional", v->word_optional));
+    if (words.n)
+        json_object_set_new(j, "word",
+                            json_pack("{s:o, s:b}", "name", json_text(words), "optional",
+                                      v->word_optional || v->actions));
+    if (v->actions)
+        json_object_set_new(j, "actions", actions_json(v));
     for (unsigned i = 0; i < CLI_N_OPTIONS; i++)
         if (cli_options[i].help && cli_verb_takes(v, (enum cli_option_id)i))
             json_array_append_new(options, option_json(&cli_options[i]));
@@ -149,7 +184,7 @@ int cli_verb_help(struct cli *c)
         json_t *all = json_array();
         for (unsigned i = 0; i < cli_n_verbs; i++)
             if (!v || v == &cli_verbs[i])
-                json_array_append_new(all, verb_json(&cli_verbs[i]));
+                json_array_append_new(all, verb_json(c, &cli_verbs[i]));
         json_dumpf(all, stdout, JSON_INDENT(2));
         fputc('\n', stdout);
         json_decref(all);

@@ -160,13 +160,39 @@ const char *cli_no_such_verb(struct cli *c, const char *name)
     return arena_fmt(c->arena, "there is no verb `%s`", name).p;
 }
 
+static const char *no_such_action(struct cli *c, const char *name)
+{
+    const char *best = NULL;
+    unsigned least = UINT32_MAX, d;
+    for (const struct cli_action *x = c->verb->actions; x->name; x++) {
+        if (!schema_near(str_of(name), str_of(x->name), &d) || d >= least)
+            continue;
+        best = x->name;
+        least = d;
+    }
+    if (best)
+        return arena_fmt(c->arena, "`%s` does not know `%s`; did you mean `%s`?", c->verb->name,
+                         name, best)
+            .p;
+    return arena_fmt(c->arena, "`%s` does not know `%s`: headgate %s [" STR_FMT "]", c->verb->name,
+                     name, c->verb->name, STR_ARG(cli_words_text(c->arena, c->verb)))
+        .p;
+}
+
 static void word(struct parse *p, const char *text)
 {
     struct cli *c = p->cli;
     if (!c->verb) {
         c->verb = cli_verb_find(text);
         p->err = c->verb ? NULL : cli_no_such_verb(c, text);
-    } else if (c->verb->word == CLI_NO_WORD) {
+    } else if (c->verb->actions && !c->action) {
+        c->action = cli_action_find(c->verb, text);
+        p->err = c->action ? NULL : no_such_action(c, text);
+    } else if (c->action && c->action->word == CLI_NO_WORD) {
+        p->err = arena_fmt(c->arena, "`%s %s` takes no further word: `%s`", c->verb->name,
+                           c->action->name, text)
+                     .p;
+    } else if (!c->action && c->verb->word == CLI_NO_WORD) {
         p->err = arena_fmt(c->arena, "`%s` takes no further word: `%s`", c->verb->name, text).p;
     } else if (c->word) {
         p->err = arena_fmt(c->arena, "`%s` is one word too many", text).p;
@@ -182,6 +208,10 @@ static const char *fits(struct cli *c, uint32_t given)
     for (unsigned i = 0; v && i < CLI_N_OPTIONS; i++)
         if ((given & (UINT32_C(1) << i)) && !cli_verb_takes(v, (enum cli_option_id)i))
             return arena_fmt(c->arena, "`%s` does not take --%s", v->name, cli_options[i].name).p;
+    if (c->action && c->action->word != CLI_NO_WORD && !c->word && !c->help)
+        return arena_fmt(c->arena, "what shall `%s %s` work on? headgate %s %s %s", v->name,
+                         c->action->name, v->name, c->action->name, c->action->word_name)
+            .p;
     if (v && v->word != CLI_NO_WORD && !v->word_optional && !c->word && !c->help)
         return arena_fmt(c->arena, "what shall `%s` work on? headgate %s %s", v->name, v->name,
                          v->word_name)

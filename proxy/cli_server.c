@@ -31,8 +31,13 @@ static int status_of(const json_t *reply)
     return status >= 0 && status <= ADMIN_REFUSED ? (int)status : ADMIN_FAILED;
 }
 
-/* The answer's words: to stdout when all is well, else to stderr; with --json the whole of it. */
-static int show(struct cli *c, json_t *reply)
+json_t *cli_ask(struct cli *c, json_t *request)
+{
+    return ask(c, request, false);
+}
+
+/* The words go to stdout when all is well, else to stderr. */
+int cli_show_reply(struct cli *c, json_t *reply)
 {
     if (!reply)
         return ADMIN_NO_SERVER;
@@ -53,14 +58,15 @@ static int show(struct cli *c, json_t *reply)
 int cli_verb_reload(struct cli *c)
 {
     bool colour = !c->json && cli_wants_colour(stderr);
-    return show(
+    return cli_show_reply(
         c, ask(c, json_pack("{s:s, s:b, s:b}", "verb", "reload", "colour", colour, "plan", c->plan),
                false));
 }
 
 int cli_verb_restart(struct cli *c)
 {
-    return show(c, ask(c, json_pack("{s:s, s:s}", "verb", "restart", "service", c->word), false));
+    return cli_show_reply(
+        c, ask(c, json_pack("{s:s, s:s}", "verb", "restart", "service", c->word), false));
 }
 
 int cli_verb_logs(struct cli *c)
@@ -70,7 +76,7 @@ int cli_verb_logs(struct cli *c)
 
 int cli_verb_stop(struct cli *c)
 {
-    return show(c, ask(c, json_pack("{s:s}", "verb", "stop"), true));
+    return cli_show_reply(c, ask(c, json_pack("{s:s}", "verb", "stop"), true));
 }
 
 static int status_once(struct cli *c, bool clear)
@@ -82,7 +88,7 @@ static int status_once(struct cli *c, bool clear)
     if (clear)
         fputs("\x1b[H\x1b[2J", stdout);
     if (c->json || status != ADMIN_FINE)
-        return show(c, reply);
+        return cli_show_reply(c, reply);
     if (isatty(STDOUT_FILENO))
         cli_make_harmless(reply);
     cli_print_status(reply, cli_wants_colour(stdout), stdout);

@@ -4,69 +4,10 @@
 #include <time.h>
 
 #include "proxy/cli.h"
-
-#define BOLD        "1"
-#define DIM         "2"
-#define GREEN       "32"
-#define YELLOW      "33"
-#define RED         "31"
+#include "proxy/cli_show.h"
 
 #define TEXT_LINES  24 /* of what a reload said */
 #define SLOTS_SHOWN 4
-
-static bool colours;
-
-static void paint(FILE *f, const char *code, const char *text)
-{
-    if (colours)
-        fprintf(f, "\x1b[%sm%s\x1b[0m", code, text);
-    else
-        fputs(text, f);
-}
-
-static const char *text_of(const json_t *j, const char *key)
-{
-    const char *s = json_string_value(json_object_get(j, key));
-    return s ? s : "";
-}
-
-static long long number_of(const json_t *j, const char *key)
-{
-    return json_integer_value(json_object_get(j, key));
-}
-
-/* "3d 4h", "5m 2s": two units are enough. */
-static const char *span(long long s, char *buf, size_t n)
-{
-    static const struct {
-        long long in;
-        char unit;
-    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
-    struct out o = out_on(buf, n - 1);
-    unsigned shown = 0;
-    for (size_t i = 0; i < ARRAY_LEN(units) && shown < 2; i++) {
-        long long v = s / units[i].in;
-        s %= units[i].in;
-        if (v == 0 && (shown == 0) && i + 1 < ARRAY_LEN(units))
-            continue;
-        if (v == 0 && shown > 0)
-            break;
-        out_fmt(&o, "%s%lld%c", shown ? " " : "", v, units[i].unit);
-        shown++;
-    }
-    buf[o.n] = '\0';
-    return buf;
-}
-
-static const char *when(long long at, char *buf, size_t n)
-{
-    struct tm tm;
-    time_t t = (time_t)at;
-    localtime_r(&t, &tm);
-    if (strftime(buf, n, "%Y-%m-%d %H:%M:%S", &tm) == 0)
-        buf[0] = '\0';
-    return buf;
-}
 
 static const char *state_colour(const char *state)
 {
@@ -85,7 +26,7 @@ static const char *state_colour(const char *state)
 /* A state in its colour, padded to the column's width (colour codes have none). */
 static void state(FILE *f, const char *text, int width)
 {
-    paint(f, state_colour(text), text);
+    show_paint(f, state_colour(text), text);
     int n = (int)strlen(text);
     fprintf(f, "%*s", width > n ? width - n : 0, "");
 }
@@ -94,9 +35,9 @@ static void state(FILE *f, const char *text, int width)
 static void next_start(FILE *f, const json_t *j)
 {
     char text[32];
-    long long ms = number_of(j, "next_start_ms");
+    long long ms = show_number(j, "next_start_ms");
     if (ms >= 1000)
-        fprintf(f, "next start in %s", span((ms + 999) / 1000, text, sizeof(text)));
+        fprintf(f, "next start in %s", show_span((ms + 999) / 1000, text, sizeof(text)));
     else if (ms > 0)
         fprintf(f, "next start in %lldms", ms);
     else
@@ -111,12 +52,12 @@ static void reload_line(FILE *f, const json_t *reload)
     if (!json_object_get(reload, "at"))
         return;
     bool ok = json_is_true(json_object_get(reload, "ok"));
-    long long s = number_of(reload, "at");
+    long long s = show_number(reload, "at");
     fprintf(f, "reload    ");
-    paint(f, ok ? GREEN : RED, ok ? "applied" : "refused");
-    fprintf(f, "  %s, %s ago\n", when(s, at, sizeof(at)),
-            span(MAX((long long)time(NULL) - s, 0), ago, sizeof(ago)));
-    struct str rest = str_of(text_of(reload, "text")), line;
+    show_paint(f, ok ? GREEN : RED, ok ? "applied" : "refused");
+    fprintf(f, "  %s, %s ago\n", show_when(s, at, sizeof(at)),
+            show_span(MAX((long long)time(NULL) - s, 0), ago, sizeof(ago)));
+    struct str rest = str_of(show_text(reload, "text")), line;
     for (unsigned shown = 0; rest.n && str_split(&rest, '\n', &line); shown++) {
         if (shown == TEXT_LINES) {
             fputs("          … `headgate status --json` has all of it\n", f);
@@ -145,16 +86,16 @@ static void kinds(FILE *f, const char *before, const json_t *of, const char *aft
 
 static void traffic(FILE *f, const json_t *t, const json_t *counters)
 {
-    const long long connections = number_of(counters, "connections"),
-                    requests = number_of(counters, "requests");
+    const long long connections = show_number(counters, "connections"),
+                    requests = show_number(counters, "requests");
     fprintf(f, "traffic   %lld connection%s", connections, connections == 1 ? "" : "s");
     kinds(f, " (", json_object_get(t, "connections"), ")");
     fprintf(f, "\n          %lld request%s under way", requests, requests == 1 ? "" : "s");
     kinds(f, " (", json_object_get(t, "requests"), ")");
-    fprintf(f, ", %lld begun since the start", number_of(counters, "requests_total"));
-    if (number_of(counters, "requests_waiting")) {
+    fprintf(f, ", %lld begun since the start", show_number(counters, "requests_total"));
+    if (show_number(counters, "requests_waiting")) {
         fputs(", ", f);
-        paint(f, YELLOW, "some wait for a service");
+        show_paint(f, YELLOW, "some wait for a service");
     }
     fputc('\n', f);
 }
@@ -163,26 +104,19 @@ static void head(FILE *f, const json_t *s)
 {
     char up[32];
     const json_t *config = json_object_get(s, "config"), *counters = json_object_get(s, "counters");
-    const char *waits = text_of(s, "waits_for");
-    paint(f, BOLD, "headgate");
-    fprintf(f, " %s  ", text_of(s, "version"));
-    state(f, text_of(s, "state"), 0);
+    const char *waits = show_text(s, "waits_for");
+    show_paint(f, BOLD, "headgate");
+    fprintf(f, " %s  ", show_text(s, "version"));
+    state(f, show_text(s, "state"), 0);
     if (*waits)
         fprintf(f, " (waits for %s)", waits);
-    fprintf(f, "  pid %lld  up %s\n", number_of(s, "pid"),
-            span(number_of(s, "uptime"), up, sizeof(up)));
-    fprintf(f, "config    %s (generation %lld)\n", text_of(config, "file"),
-            number_of(config, "generation"));
-    fprintf(f, "state     %s\n", text_of(config, "state"));
+    fprintf(f, "  pid %lld  up %s\n", show_number(s, "pid"),
+            show_span(show_number(s, "uptime"), up, sizeof(up)));
+    fprintf(f, "config    %s (generation %lld)\n", show_text(config, "file"),
+            show_number(config, "generation"));
+    fprintf(f, "state     %s\n", show_text(config, "state"));
     traffic(f, json_object_get(s, "traffic"), counters);
     reload_line(f, json_object_get(s, "reload"));
-}
-
-static void title(FILE *f, const char *text)
-{
-    fputc('\n', f);
-    paint(f, BOLD, text);
-    fputc('\n', f);
 }
 
 /* Only the slots whose own worker does not accept are worth a word. */
@@ -202,11 +136,11 @@ static void slots(FILE *f, const json_t *all)
             fputs(", …", f);
             return;
         }
-        fprintf(f, "%sslot %lld ", before, number_of(s, "slot"));
+        fprintf(f, "%sslot %lld ", before, show_number(s, "slot"));
         if (lent)
-            fprintf(f, "lent to worker %lld", number_of(s, "worker"));
+            fprintf(f, "lent to worker %lld", show_number(s, "worker"));
         else
-            paint(f, RED, "not served");
+            show_paint(f, RED, "not served");
         before = ", ";
     }
 }
@@ -215,16 +149,16 @@ static void listeners(FILE *f, const json_t *all)
 {
     size_t i;
     json_t *l;
-    title(f, "listeners");
-    paint(f, DIM, "           address                         state          connections\n");
+    show_title(f, "listeners");
+    show_paint(f, DIM, "           address                         state          connections\n");
     json_array_foreach(all, i, l)
     {
-        fprintf(f, "  %-7s  %-30s  ", text_of(l, "kind"), text_of(l, "address"));
-        state(f, text_of(l, "state"), 13);
-        fprintf(f, "  %-11lld", number_of(l, "connections"));
+        fprintf(f, "  %-7s  %-30s  ", show_text(l, "kind"), show_text(l, "address"));
+        state(f, show_text(l, "state"), 13);
+        fprintf(f, "  %-11lld", show_number(l, "connections"));
         slots(f, json_object_get(l, "slots"));
         if (json_is_true(json_object_get(l, "ipv4_only")))
-            paint(f, YELLOW, "  IPv4 only");
+            show_paint(f, YELLOW, "  IPv4 only");
         fputc('\n', f);
     }
 }
@@ -233,13 +167,13 @@ static void listeners(FILE *f, const json_t *all)
 static void process(FILE *f, const char *what, const json_t *p)
 {
     char up[32] = "-", pid[24] = "-";
-    if (number_of(p, "pid"))
-        snprintf(pid, sizeof(pid), "%lld", number_of(p, "pid"));
+    if (show_number(p, "pid"))
+        snprintf(pid, sizeof(pid), "%lld", show_number(p, "pid"));
     if (json_object_get(p, "uptime"))
-        span(number_of(p, "uptime"), up, sizeof(up));
+        show_span(show_number(p, "uptime"), up, sizeof(up));
     fprintf(f, "  %-9s  %-7s  ", what, pid);
-    state(f, text_of(p, "state"), 9);
-    fprintf(f, "  %-8s  %-8lld", up, number_of(p, "restarts"));
+    state(f, show_text(p, "state"), 9);
+    fprintf(f, "  %-8s  %-8lld", up, show_number(p, "restarts"));
 }
 
 static void workers(FILE *f, const json_t *all)
@@ -247,19 +181,20 @@ static void workers(FILE *f, const json_t *all)
     char what[32];
     size_t i;
     json_t *w;
-    title(f, "processes");
-    paint(f, DIM,
-          "             pid      state      up        restarts  connections  requests  begun\n");
+    show_title(f, "processes");
+    show_paint(
+        f, DIM,
+        "             pid      state      up        restarts  connections  requests  begun\n");
     json_array_foreach(all, i, w)
     {
         bool slot = json_is_integer(json_object_get(w, "slot"));
         bool orphan = !slot && !json_is_integer(json_object_get(w, "worker"));
         snprintf(what, sizeof(what), orphan ? "orphan" : "worker %lld",
-                 number_of(w, slot ? "slot" : "worker"));
+                 show_number(w, slot ? "slot" : "worker"));
         process(f, what, w);
         if (json_object_get(w, "connections")) {
-            fprintf(f, "  %-11lld  %-8lld  %lld", number_of(w, "connections"),
-                    number_of(w, "requests"), number_of(w, "requests_total"));
+            fprintf(f, "  %-11lld  %-8lld  %lld", show_number(w, "connections"),
+                    show_number(w, "requests"), show_number(w, "requests_total"));
             kinds(f, "  now: ", json_object_get(json_object_get(w, "traffic"), "requests"), "");
         } else if (orphan) {
             fputs("  of a master that was killed", f);
@@ -273,7 +208,7 @@ static void workers(FILE *f, const json_t *all)
 
 static void agent(FILE *f, const json_t *a)
 {
-    const char *problem = text_of(a, "problem");
+    const char *problem = show_text(a, "problem");
     process(f, "agent", a);
     if (json_object_get(a, "next_start_ms")) {
         fputs("  ", f);
@@ -281,7 +216,7 @@ static void agent(FILE *f, const json_t *a)
     }
     if (*problem) {
         fputs("\n             ", f);
-        paint(f, RED, problem);
+        show_paint(f, RED, problem);
     }
     fputc('\n', f);
 }
@@ -301,10 +236,11 @@ static void sites(FILE *f, const json_t *all)
     size_t i;
     json_t *s;
     if (json_array_size(all))
-        title(f, "channels and sites");
+        show_title(f, "channels and sites");
     json_array_foreach(all, i, s)
     {
-        fprintf(f, "  %-8s %-20s %s", text_of(s, "kind"), text_of(s, "name"), text_of(s, "host"));
+        fprintf(f, "  %-8s %-20s %s", show_text(s, "kind"), show_text(s, "name"),
+                show_text(s, "host"));
         names(f, ", ", json_object_get(s, "aliases"));
         names(f, "  redirected from ", json_object_get(s, "redirect_from"));
         fputc('\n', f);
@@ -314,52 +250,52 @@ static void sites(FILE *f, const json_t *all)
 /* How it came to its last end, and when it is tried again. */
 static void troubles(FILE *f, const json_t *in)
 {
-    const char *error = text_of(in, "last_error"), *ended = text_of(in, "last_exit");
-    long long restarts = number_of(in, "restarts");
-    bool fine = strcmp(text_of(in, "state"), "ready") == 0;
+    const char *error = show_text(in, "last_error"), *ended = show_text(in, "last_exit");
+    long long restarts = show_number(in, "restarts");
+    bool fine = strcmp(show_text(in, "state"), "ready") == 0;
     if (json_object_get(in, "next_start_ms")) {
         fputs("  ", f);
         next_start(f, in);
     }
-    if (number_of(in, "failures") > 1) {
+    if (show_number(in, "failures") > 1) {
         char for_long[32], text[96];
         snprintf(text, sizeof(text), "  CRASH LOOP: failed %lld times in %s,",
-                 number_of(in, "failures"),
-                 span(number_of(in, "failing_s"), for_long, sizeof(for_long)));
-        paint(f, RED, text);
+                 show_number(in, "failures"),
+                 show_span(show_number(in, "failing_s"), for_long, sizeof(for_long)));
+        show_paint(f, RED, text);
     }
     if (restarts)
         fprintf(f, "  %lld %s", restarts, restarts == 1 ? "restart" : "restarts");
-    if (*text_of(in, "not_ready"))
-        fprintf(f, "  not ready yet: %s", text_of(in, "not_ready"));
+    if (*show_text(in, "not_ready"))
+        fprintf(f, "  not ready yet: %s", show_text(in, "not_ready"));
     if (*error || *ended) {
         fputs(restarts ? ", last: " : "  ", f);
-        paint(f, fine ? DIM : RED, *error ? error : ended);
+        show_paint(f, fine ? DIM : RED, *error ? error : ended);
     }
-    if (*text_of(in, "last_failure")) {
+    if (*show_text(in, "last_failure")) {
         fputs("  last failure: ", f);
-        paint(f, fine ? DIM : RED, text_of(in, "last_failure"));
+        show_paint(f, fine ? DIM : RED, show_text(in, "last_failure"));
     }
 }
 
 static void instance(FILE *f, const char *service, bool url, const json_t *in)
 {
     char since[32], pid[24] = "-", memory[24] = "";
-    const char *address = text_of(in, "address");
-    if (number_of(in, "pid"))
-        snprintf(pid, sizeof(pid), "%lld", number_of(in, "pid"));
-    if (number_of(in, "rss"))
-        snprintf(memory, sizeof(memory), "%.1fMiB", (double)number_of(in, "rss") / 1048576);
+    const char *address = show_text(in, "address");
+    if (show_number(in, "pid"))
+        snprintf(pid, sizeof(pid), "%lld", show_number(in, "pid"));
+    if (show_number(in, "rss"))
+        snprintf(memory, sizeof(memory), "%.1fMiB", (double)show_number(in, "rss") / 1048576);
     fprintf(f, "  %-20s  %-7s  ", service, url ? "url" : pid);
-    state(f, text_of(in, "state"), 9);
-    fprintf(f, "  %-8s  %-8s  %s", span(number_of(in, "since_s"), since, sizeof(since)), memory,
-            *address ? address : "-");
-    if (*text_of(in, "says"))
-        fprintf(f, "  says: %s", text_of(in, "says"));
+    state(f, show_text(in, "state"), 9);
+    fprintf(f, "  %-8s  %-8s  %s", show_span(show_number(in, "since_s"), since, sizeof(since)),
+            memory, *address ? address : "-");
+    if (*show_text(in, "says"))
+        fprintf(f, "  says: %s", show_text(in, "says"));
     troubles(f, in);
-    if (*text_of(in, "warning")) {
+    if (*show_text(in, "warning")) {
         fputs("  ", f);
-        paint(f, YELLOW, text_of(in, "warning"));
+        show_paint(f, YELLOW, show_text(in, "warning"));
     }
     fputc('\n', f);
 }
@@ -371,11 +307,11 @@ static void backend_names(FILE *f, const json_t *all)
     json_t *name;
     json_array_foreach(all, i, name)
     {
-        if (!*text_of(name, "error"))
+        if (!*show_text(name, "error"))
             continue;
-        fprintf(f, "  %-20s  ", text_of(name, "name"));
-        paint(f, number_of(name, "addresses") ? DIM : RED, text_of(name, "error"));
-        if (number_of(name, "addresses"))
+        fprintf(f, "  %-20s  ", show_text(name, "name"));
+        show_paint(f, show_number(name, "addresses") ? DIM : RED, show_text(name, "error"));
+        if (show_number(name, "addresses"))
             fputs("; the last addresses are kept", f);
         fputc('\n', f);
     }
@@ -387,19 +323,40 @@ static void services(FILE *f, const json_t *all)
     json_t *s, *in;
     if (!json_array_size(all))
         return;
-    title(f, "services");
-    paint(f, DIM, "                        pid      state      for       memory    address\n");
+    show_title(f, "services");
+    show_paint(f, DIM, "                        pid      state      for       memory    address\n");
     json_array_foreach(all, i, s)
     {
-        const char *name = text_of(s, "service");
-        bool url = strcmp(text_of(s, "kind"), "url") == 0;
+        const char *name = show_text(s, "service");
+        bool url = strcmp(show_text(s, "kind"), "url") == 0;
         json_array_foreach(json_object_get(s, "instances"), k, in)
         {
             instance(f, k ? "" : name, url, in);
         }
         if (!json_array_size(json_object_get(s, "instances")))
-            fprintf(f, "  %-20s  -        %s\n", name, text_of(s, "state"));
+            fprintf(f, "  %-20s  -        %s\n", name, show_text(s, "state"));
         backend_names(f, json_object_get(s, "names"));
+    }
+}
+
+/* What is not well with it, or when it is renewed. */
+static void by_acme(FILE *f, const json_t *c)
+{
+    char at[32];
+    const char *step = show_text(c, "state"), *error = show_text(c, "error");
+    const long long failures = show_number(c, "failures"), next = show_number(c, "next_at");
+    if (!json_is_true(json_object_get(c, "serving")))
+        show_paint(f, strcmp(step, "working") == 0 ? YELLOW : RED, "  none yet");
+    if (strcmp(step, "working") == 0)
+        fputs("  an order is under way", f);
+    else if (next)
+        fprintf(f, "  %s %s", failures || strcmp(step, "waiting") == 0 ? "next try" : "renewed",
+                show_when(next, at, sizeof(at)));
+    if (failures)
+        fprintf(f, "  failed %lld %s", failures, failures == 1 ? "time" : "times");
+    if (*error) {
+        fputs("\n      ", f);
+        show_paint(f, RED, error);
     }
 }
 
@@ -409,25 +366,16 @@ static void certificates(FILE *f, const json_t *all)
     size_t i;
     json_t *c;
     if (json_array_size(all))
-        title(f, "certificates");
+        show_title(f, "certificates");
     json_array_foreach(all, i, c)
     {
-        const char *host = text_of(c, "host"), *file = text_of(c, "file");
-        fprintf(f, "  %-30s  %-6s", *host ? host : file, text_of(c, "issuer"));
-        if (number_of(c, "not_after"))
-            fprintf(f, "  until %s", when(number_of(c, "not_after"), at, sizeof(at)));
+        const char *host = show_text(c, "host"), *file = show_text(c, "file");
+        fprintf(f, "  %-30s  %-11s", *host ? host : file, show_text(c, "issuer"));
+        if (show_number(c, "not_after"))
+            fprintf(f, "  until %s", show_when(show_number(c, "not_after"), at, sizeof(at)));
+        if (json_object_get(c, "failures"))
+            by_acme(f, c);
         fputc('\n', f);
-    }
-}
-
-/* Columns are padded, whatever follows: nothing may, and then the padding goes. */
-static void without_padding(struct str text, FILE *to)
-{
-    struct str line;
-    while (text.n && str_split(&text, '\n', &line)) {
-        while (line.n && line.p[line.n - 1] == ' ')
-            line.n--;
-        fprintf(to, STR_FMT "\n", STR_ARG(line));
     }
 }
 
@@ -437,7 +385,7 @@ void cli_print_status(const json_t *s, bool colour, FILE *to)
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);
     ASSERT(f);
-    colours = colour;
+    show_colours(colour);
     head(f, s);
     listeners(f, json_object_get(s, "listeners"));
     workers(f, json_object_get(s, "workers"));
@@ -446,6 +394,6 @@ void cli_print_status(const json_t *s, bool colour, FILE *to)
     services(f, json_object_get(s, "services"));
     certificates(f, json_object_get(s, "certificates"));
     ASSERT(fclose(f) == 0);
-    without_padding((struct str){text, n}, to);
+    show_without_padding((struct str){text, n}, to);
     free(text);
 }

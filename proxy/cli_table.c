@@ -48,6 +48,13 @@ const struct cli_option cli_options[CLI_N_OPTIONS] = {
     [CLI_OPT_HELP] = {"help", .letter = 'h', AT(help), .help = "this text"},
 };
 
+static const struct cli_action certs_actions[] = {
+    {"show", CLI_HOST_WORD, "HOST", "one host, with all that is kept of its history"},
+    {"renew", CLI_HOST_WORD, "HOST", "order a new certificate now"},
+    {"revoke", CLI_HOST_WORD, "HOST", "revoke the certificate at its CA and order another one"},
+    {"roll-key", CLI_NO_WORD, NULL, "new keys for the accounts at all CAs"},
+    {0}};
+
 const struct cli_verb cli_verbs[] = {
     {"run", cli_verb_run, BIT(CONFIG), .summary = "the server, in the foreground",
      .text =
@@ -84,6 +91,12 @@ const struct cli_verb cli_verbs[] = {
              "time, it stops first, while requests wait."},
     {"stop", cli_verb_stop, SERVER, .summary = "finish what is under way, end the services, exit",
      .text = "Returns when the server has ended."},
+    {"certs", cli_verb_certs, SERVER, .actions = certs_actions,
+     .summary = "each host's certificate: until when, what comes next, what went wrong",
+     .text =
+         "Without more words: all hosts, the CAs with their accounts and what is left of their "
+         "rate limits. Why a host has no certificate is said in the CA's words, with what to do "
+         "about it. `renew` does not wait for backoff, but for rate limits."},
     {"trust", cli_verb_trust, BIT(UNINSTALL) | BIT(CONFIG),
      .summary = "let this machine trust the local CA's certificates",
      .text =
@@ -102,8 +115,8 @@ const struct cli_verb cli_verbs[] = {
 const unsigned cli_n_verbs = ARRAY_LEN(cli_verbs);
 
 const char *const cli_later_verbs[] = {
-    "deploy", "rollback",      "promote",  "hold",   "resume",  "releases", "history", "publish",
-    "certs",  "hash-password", "selftest", "backup", "restore", "upgrade",  NULL};
+    "deploy",  "rollback",      "promote",  "hold",   "resume",  "releases", "history",
+    "publish", "hash-password", "selftest", "backup", "restore", "upgrade",  NULL};
 
 const struct cli_verb *cli_verb_find(const char *name)
 {
@@ -111,4 +124,21 @@ const struct cli_verb *cli_verb_find(const char *name)
         if (strcmp(cli_verbs[i].name, name) == 0)
             return &cli_verbs[i];
     return NULL;
+}
+
+const struct cli_action *cli_action_find(const struct cli_verb *v, const char *name)
+{
+    for (const struct cli_action *x = v->actions; x && x->name; x++)
+        if (strcmp(x->name, name) == 0)
+            return x;
+    return NULL;
+}
+
+struct str cli_words_text(struct arena *a, const struct cli_verb *v)
+{
+    struct str text = v->word != CLI_NO_WORD ? str_of(v->word_name) : STR("");
+    for (const struct cli_action *x = v->actions; x && x->name; x++)
+        text = arena_fmt(a, STR_FMT "%s%s%s%s", STR_ARG(text), text.n ? " | " : "", x->name,
+                         x->word_name ? " " : "", x->word_name ? x->word_name : "");
+    return text;
 }

@@ -60,7 +60,16 @@ enum cli_word_kind {
     CLI_SERVICE_WORD, /* CHANNEL/SERVICE */
     CLI_CHANNEL_WORD, /* CHANNEL or CHANNEL/SERVICE */
     CLI_CODE_WORD,    /* of a diagnostic */
+    CLI_HOST_WORD,    /* whose certificate comes by ACME */
     CLI_VERB_WORD
+};
+
+/* What a verb that does several things is told to do, and on what. */
+struct cli_action {
+    const char *name;
+    enum cli_word_kind word; /* never optional */
+    const char *word_name;   /* "HOST" */
+    const char *help;
 };
 
 struct cli_verb {
@@ -69,9 +78,10 @@ struct cli_verb {
     uint32_t options; /* bits 1 << enum cli_option_id; --help is each verb's */
     enum cli_word_kind word;
     bool word_optional;
-    const char *word_name; /* "CHANNEL/SERVICE" */
-    const char *summary;   /* a line */
-    const char *text;      /* what --help says of it; "\n" between paragraphs */
+    const char *word_name;            /* "CHANNEL/SERVICE" */
+    const struct cli_action *actions; /* in place of a word, optional; ended by one without name */
+    const char *summary;              /* a line */
+    const char *text;                 /* what --help says of it; "\n" between paragraphs */
 };
 
 extern const struct cli_option cli_options[CLI_N_OPTIONS];
@@ -81,6 +91,9 @@ extern const char
     *const cli_later_verbs[]; /* of later versions: refused by name; NULL at the end */
 
 const struct cli_verb *cli_verb_find(const char *name); /* NULL: there is none */
+const struct cli_action *cli_action_find(const struct cli_verb *v, const char *name);
+/* All words of the verb as its usage has them: "renew HOST | roll-key"; empty: it takes none. */
+struct str cli_words_text(struct arena *a, const struct cli_verb *v);
 static inline bool cli_verb_takes(const struct cli_verb *v, enum cli_option_id id)
 {
     return id == CLI_OPT_HELP || (v->options & (UINT32_C(1) << id));

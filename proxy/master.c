@@ -254,6 +254,7 @@ static void set_up(const char *config_file)
     list_init(&master.listeners);
     list_init(&master.workers);
     list_init(&master.certs);
+    list_init(&master.cert_states);
     reload_init();
 }
 

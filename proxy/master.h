@@ -11,6 +11,8 @@
  *   master_eject.c    which instances failed the workers
  *   master_agent.c    the agent and the certificates that came from it
  *   master_challenges.c  how names are proven: shown by all workers, or by acme.dns_hook
+ *   master_cert_state.c  how it stands with certificates by ACME
+ *   master_ask.c      what the agent is asked by `headgate certs`
  *   master_reload.c   one reload after the other, step by step
  *   master_certs.c    the files of tls.certificates: read again when they change
  *   master_diff.c     what a reload changed, in words
@@ -135,6 +137,15 @@ struct master_cert {
     uint64_t generation; /* of the agent's configuration when it came last */
 };
 
+/* How it stands with a host's certificate by ACME, as the agent said last. */
+struct cert_state {
+    struct list link;
+    char *host, *issuer; /* the CA's name; "": none is chosen yet */
+    char *error;         /* of the last try, in words; "": it went well */
+    struct msg_cert_state fixed;
+    uint64_t generation; /* as a certificate's */
+};
+
 /* ---- reload ---- */
 
 enum reload_step {
@@ -197,7 +208,7 @@ struct master {
     unsigned n_slots; /* highest that was ever wanted */
     struct list workers;
     struct agent agent;
-    struct list certs;
+    struct list certs, cert_states;
     struct supervisor *supervisor;
     bool services_stopped;
     struct admin *admin;
@@ -304,6 +315,20 @@ bool agent_settled(uint64_t generation); /* its certificates are there, or nobod
 void agent_reap(void);
 void agent_stop(void);
 void certs_drop_older(uint64_t generation);
+const struct master_cert *cert_find(struct str host); /* NULL: none came yet */
+
+/* master_cert_state.c */
+void cert_state_came(const struct msg_cert_state *fixed, struct str tail);
+struct cert_state *cert_state_find(struct str host); /* NULL: not by ACME, or not told yet */
+void cert_states_drop_older(uint64_t generation);
+json_t *cert_state_status(const struct cert_state *s, bool serving);
+
+/* master_ask.c */
+void verb_certs(struct admin_conn *c, json_t *request);
+void ask_answered(const struct msg_answer *m, int fd); /* takes over the descriptor */
+void asks_agent_gone(void);
+void asks_conn_closed(const struct admin_conn *c);
+unsigned asks_open(void); /* that wait for the agent */
 
 /* master_challenges.c */
 void challenge_came(const struct msg_challenge *m, struct str tail); /* of the agent */
@@ -357,5 +382,6 @@ void logs_conn_closed(const struct admin_conn *c);
 const char *master_admin_open(struct arena *a);
 void master_admin_stopped(void);
 json_t *master_status(void);
+json_t *certs_status(void);
 
 #endif

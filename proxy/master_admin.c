@@ -173,6 +173,7 @@ static json_t *agent_status(void)
                             json_integer((json_int_t)(loop_now_ms() - a->started_ms) / 1000));
     if (a->state == AGENT_BACKOFF)
         json_object_set_new(j, "next_start_ms", json_due(&a->pause));
+    json_object_set_new(j, "asked", json_integer(asks_open()));
     json_object_set_new(j, "problem", a->problem[0] ? json_string(a->problem) : json_null());
     return j;
 }
@@ -185,11 +186,17 @@ static void add_given(json_t *all, const struct conf_tls *tls)
             json_pack("{s:o, s:s}", "file", json_text(tls->certs[i].cert_path), "issuer", "given"));
 }
 
-static json_t *certs_status(void)
+json_t *certs_status(void)
 {
     json_t *all = json_array();
+    LIST_EACH (&master.cert_states, it) {
+        const struct cert_state *s = container_of(it, struct cert_state, link);
+        json_array_append_new(all, cert_state_status(s, cert_find(str_of(s->host)) != NULL));
+    }
     LIST_EACH (&master.certs, it) {
         const struct master_cert *c = container_of(it, struct master_cert, link);
+        if (cert_state_find(str_of(c->host)))
+            continue;
         json_t *j = json_object();
         json_object_set_new(j, "host", json_string(c->host));
         json_object_set_new(j, "issuer", json_string("local"));
@@ -383,11 +390,8 @@ void master_admin_stopped(void)
 static const struct {
     const char *name;
     void (*run)(struct admin_conn *c, json_t *request);
-} verbs[] = {{"status", verb_status},
-             {"reload", verb_reload},
-             {"restart", verb_restart},
-             {"logs", verb_logs},
-             {"stop", verb_stop}};
+} verbs[] = {{"status", verb_status}, {"reload", verb_reload}, {"restart", verb_restart},
+             {"logs", verb_logs},     {"certs", verb_certs},   {"stop", verb_stop}};
 
 static void on_request(void *ctx, struct admin_conn *c, const char *verb, json_t *request)
 {
@@ -412,6 +416,7 @@ static void on_closed(void *ctx, struct admin_conn *c)
 {
     (void)ctx;
     logs_conn_closed(c);
+    asks_conn_closed(c);
     LIST_EACH_SAFE (&asked, it) {
         struct reload_asked *r = container_of(it, struct reload_asked, link);
         if (r->conn != c)

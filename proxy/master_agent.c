@@ -26,7 +26,7 @@ static struct agent *const agent = &master.agent;
 
 /* ---- certificates ---- */
 
-static struct master_cert *cert_find(struct str host)
+static struct master_cert *cert_of(struct str host)
 {
     LIST_EACH (&master.certs, it) {
         struct master_cert *c = container_of(it, struct master_cert, link);
@@ -34,6 +34,11 @@ static struct master_cert *cert_find(struct str host)
             return c;
     }
     return NULL;
+}
+
+const struct master_cert *cert_find(struct str host)
+{
+    return cert_of(host);
 }
 
 static void cert_free(struct master_cert *c)
@@ -48,7 +53,7 @@ static void cert_free(struct master_cert *c)
 /* Takes over the descriptor. */
 static void cert_came(const struct msg_cert *fixed, struct str host, int fd)
 {
-    struct master_cert *c = cert_find(host);
+    struct master_cert *c = cert_of(host);
     bool same = c && memcmp(c->fixed.digest, fixed->digest, sizeof(fixed->digest)) == 0;
     if (!c) {
         c = calloc(1, sizeof(*c));
@@ -75,6 +80,7 @@ void certs_drop_older(uint64_t generation)
         if (c->generation < generation)
             cert_free(c);
     }
+    cert_states_drop_older(generation);
 }
 
 /* ---- messages ---- */
@@ -136,6 +142,12 @@ static void on_msg(void *ctx, struct msg *m)
         return;
     case MSG_CHALLENGE:
         challenge_came(m->fixed, m->tail);
+        return;
+    case MSG_CERT_STATE:
+        cert_state_came(m->fixed, m->tail);
+        return;
+    case MSG_CERTS_ANSWER:
+        ask_answered(m->fixed, m->fd);
         return;
     case MSG_CONFIG_DONE:
         if (!((const struct msg_done *)m->fixed)->ok)
@@ -249,6 +261,7 @@ void agent_reap(void)
     deadline_cancel(&agent->limit);
     msg_peer_close(&agent->peer);
     challenges_agent_gone();
+    asks_agent_gone();
     stats_slot_died(ROLE_STATS_AGENT);
     proc_status_text(status, how, sizeof(how));
     if (master.state == MASTER_STOPPING) {

@@ -252,6 +252,27 @@ static void look_at_processes(void)
     }
 }
 
+/* ---- certificates by ACME ---- */
+
+static void tell_certificates(void)
+{
+    const uint64_t now = loop_now_ms();
+    rows_claim_begin(ROW_CERTIFICATE);
+    LIST_EACH (&master.cert_states, it) {
+        const struct cert_state *s = container_of(it, struct cert_state, link);
+        rows_claim(ROW_CERTIFICATE, &(struct row_key){{str_of(s->host)}}, now);
+    }
+    rows_claim_end(ROW_CERTIFICATE, true, now);
+    LIST_EACH (&master.cert_states, it) {
+        const struct cert_state *s = container_of(it, struct cert_state, link);
+        struct certificate_row *row =
+            rows_use(ROW_CERTIFICATE, &(struct row_key){{str_of(s->host)}});
+        row_set(&row->failures, (int64_t)s->fixed.failures);
+        row_set(&row->next_at, (int64_t)s->fixed.next_at);
+        rows_drop(ROW_CERTIFICATE, row);
+    }
+}
+
 /* ---- the whole ---- */
 
 void metrics_tell_state(void)
@@ -280,6 +301,7 @@ static void on_look(struct deadline *d)
     if (master.supervisor)
         supervisor_count(master.supervisor, on_service, NULL);
     zero_the_gone();
+    tell_certificates();
     metrics_tell_state();
     deadline_set(d, LOOK_MS, on_look);
 }

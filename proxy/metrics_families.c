@@ -133,10 +133,11 @@ static const struct family {
     bool sparse; /* what is 0 is left out */
     const char *help;
 } families[] = {
-#define ROUTE(field)    ROW_ROUTE, .offset = offsetof(struct route_row, field)
-#define SERVICE(field)  ROW_SERVICE, .offset = offsetof(struct service_row, field)
-#define LISTENER(field) ROW_LISTENER, .offset = offsetof(struct listener_row, field)
-#define PROCESS(field)  ROW_PROCESS, .offset = offsetof(struct process_row, field)
+#define ROUTE(field)       ROW_ROUTE, .offset = offsetof(struct route_row, field)
+#define SERVICE(field)     ROW_SERVICE, .offset = offsetof(struct service_row, field)
+#define LISTENER(field)    ROW_LISTENER, .offset = offsetof(struct listener_row, field)
+#define PROCESS(field)     ROW_PROCESS, .offset = offsetof(struct process_row, field)
+#define CERTIFICATE(field) ROW_CERTIFICATE, .offset = offsetof(struct certificate_row, field)
     {"headgate_http_requests_total", ROUTE(requests), .type = COUNTER,
      .by = {&by_method, &by_class}, .sparse = true,
      .help = "requests that ended, by method and class of status; none: the client or the backend "
@@ -196,10 +197,16 @@ static const struct family {
      .help = "most file descriptors that it may open"},
     {"headgate_process_start_time_seconds", PROCESS(started_us), .type = GAUGE,
      .unit = MICROSECONDS, .help = "when it was started, since 1970"},
+    {"headgate_certificate_renewal_failures", CERTIFICATE(failures), .type = GAUGE,
+     .help = "tries in a row that failed to get the host a certificate by ACME"},
+    {"headgate_certificate_next_renewal_timestamp_seconds", CERTIFICATE(next_at), .type = GAUGE,
+     .sparse = true,
+     .help = "when the next certificate by ACME is ordered for the host, since 1970"},
 #undef ROUTE
 #undef SERVICE
 #undef LISTENER
 #undef PROCESS
+#undef CERTIFICATE
 };
 
 /* ---- metrics of their own ---- */
@@ -226,7 +233,8 @@ static const struct {
 static const char *const kind_names[ROW_KIND_COUNT] = {[ROW_ROUTE] = "route",
                                                        [ROW_SERVICE] = "service",
                                                        [ROW_LISTENER] = "listener",
-                                                       [ROW_PROCESS] = "process"};
+                                                       [ROW_PROCESS] = "process",
+                                                       [ROW_CERTIFICATE] = "certificate"};
 
 /* ---- text ---- */
 

@@ -1,8 +1,9 @@
 /*
  * rows.h - labelled counters: the second shared segment. A row belongs to a name of the
- * configuration (a route, a service, a listener, a process) and has a cell in each process's own
- * area, so that counting is a plain store and a scrape adds the areas up. Which metrics are made of
- * the values is metrics_families.c's; plain counters without labels are base/stats.h's.
+ * configuration (a route, a service, a listener, a process, a host) and has a cell in each
+ * process's own area, so that counting is a plain store and a scrape adds the areas up. Which
+ * metrics are made of the values is metrics_families.c's; plain counters without labels are
+ * base/stats.h's.
  *
  * The master alone decides which row has which name, before a configuration goes to the workers
  * (metrics_follow in master_metrics.c). A worker looks its rows up once a snapshot (rows_use,
@@ -75,12 +76,18 @@ struct process_row { /* the master's, all of it */
     int64_t started_us;             /* since 1970 */
 };
 
+struct certificate_row { /* by ACME; the master's, all of it */
+    int64_t failures;    /* in a row */
+    int64_t next_at;     /* s since 1970; 0: none is planned */
+};
+
 /* kind, rows, struct, labels */
 #define ROW_KINDS(X)                                                \
     X(ROUTE, 1024, struct route_row, "channel", "host", "route")    \
     X(SERVICE, 512, struct service_row, "channel", "service", NULL) \
     X(LISTENER, 64, struct listener_row, "kind", "address", NULL)   \
-    X(PROCESS, 260, struct process_row, "process", NULL, NULL)
+    X(PROCESS, 260, struct process_row, "process", NULL, NULL)      \
+    X(CERTIFICATE, 1024, struct certificate_row, "host", NULL, NULL)
 
 enum row_kind {
 #define X(kind, ...) ROW_##kind,

@@ -29,6 +29,10 @@ USAGE = [Row("none", args=[], said="usage: headgate VERB"), Row("unknown_verb", 
          Row("option_behind_two_dashes", args=["logs", "--", "c", "-f"], said="`-f` is one word too many"),
          Row("bad_format", args=["check", "--format", "xml"], said="--format is text|short|json, not `xml`"),
          Row("bad_number", args=["logs", "c", "-n5x"], said="`5x` is no number of lines"), Row("huge_number", args=["logs", "c", "-n", "1000001"], said="no number"),
+         Row("mistyped_action", args=["certs", "renw"], said="did you mean `renew`?"), Row("unknown_action", args=["certs", "x"], said="certs [show HOST | renew HOST"),
+         Row("action_without_word", args=["certs", "renew"], said="headgate certs renew HOST"),
+         Row("action_two_words", args=["certs", "renew", "a", "b"], said="`b` is one word too many"),
+         Row("action_extra_word", args=["certs", "roll-key", "now"], said="`certs roll-key` takes no further word: `now`"),
          Row("help_of_no_verb", args=["help", "stattus"], said="did you mean `status`?")]
 
 
@@ -278,3 +282,19 @@ def test_closed_stdout(t):
     """A reader that goes away (`headgate schema | head -1`) is no crash."""
     p = subprocess.run(["bash", "-c", f"{t.program} schema | head -c 1; exit ${{PIPESTATUS[0]}}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60)
     assert p.returncode in (0, 1, 141), p
+
+
+@case()
+def test_certs_agent_dies(t):
+    """certs while the agent hangs, which then dies: refused in words, and nothing is left of the question."""
+    gate = t.headgate(GOOD)
+    agent, = gate.agents()
+    os.kill(agent, signal.SIGSTOP)
+    asking = [subprocess.Popen([t.program, "certs", *args, "--config", gate.file], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for args in ([], ["roll-key", "--json"])]
+    wait_for("the questions", lambda: gate.status()["agent"]["asked"] == 2)
+    os.kill(agent, signal.SIGKILL)
+    for p in asking:
+        out, err = p.communicate()
+        assert p.returncode == 4 and "the agent died" in (err or out), (p.returncode, out, err)
+    assert gate.status()["agent"]["asked"] == 0
+    wait_for("another agent", lambda: gate.status()["agent"]["state"] == "serving")

@@ -43,6 +43,9 @@ OFFERED = [
     Row("services_of_one", words=["logs", "--config=headgate.yaml", "beta/"], are=["beta/api", "beta/blog"]),
     Row("behind_dashes", words=["logs", *CONF, "--", "s/"], are=["s/app"]), Row("by_socket", words=["restart", "--socket", "run/admin.sock", "s/"], are=["s/app"]),
     Row("one_word_only", words=["restart", *CONF, "s/app", ""], are=[]),
+    Row("actions", words=["certs", ""], are=["show", "renew", "revoke", "roll-key"]), Row("action", words=["certs", "re"], are=["renew", "revoke"]),
+    Row("no_host_by_acme", words=["certs", *CONF, "renew", ""], are=[]), Row("behind_an_action", words=["certs", "roll-key", ""], are=["--config", "--socket", "--json", "--help"]),
+    Row("no_action", words=["certs", "frobnicate", ""], are=[]),
     Row("no_server", words=["restart", "--config", "nowhere.yaml", ""], are=[]), Row("broken_file", words=["restart", "--config", "a file.yaml", ""], are=[]),
     Row("codes", words=["explain", "E00"], are=["E001", "E002", "E003", "E004", "E005"]), Row("help", words=["help", "st"], are=["status", "stop"]),
     Row("unknown_verb", words=["frobnicate", ""], are=["run"]), Row("nonsense", words=["--", "=", "-", "--=", "-=", ""], are=["run"])]
