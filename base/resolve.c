@@ -207,8 +207,10 @@ void resolve_cancel(struct resolve **look)
 void resolve_fini(void)
 {
     ASSERT(list_empty(&self.waiting));
-    if (self.watched)
-        event_del(&self.ev);
+    if (!self.watched)
+        return;
+    on_done(self.pipe[0], 0, NULL); /* what was cancelled and is done by now */
+    event_del(&self.ev);
     self.watched = false;
     /* The pipe stays: threads may still write to it until the process ends. */
 }
