@@ -180,11 +180,11 @@ static void pause_ca(struct ca *ca, struct acme_fail *fail)
     int64_t now = wall_s(), until = MIN(fail->retry_at, now + PAUSE_ASKED);
     if (!fail->retry_at) {
         /* Calls that ran side by side fail side by side: that is one failure. */
-        if (!ca_paused_until(ca))
+        if (!ca_paused_until(ca) || !ca->pauses)
             ca->pauses++;
         until = now + MIN(PAUSE_FIRST << MIN(ca->pauses - 1, 16u), PAUSE_MOST);
     }
-    if (until > ca->paused_until) {
+    if (until > ca_paused_until(ca)) {
         ca->paused_until = until;
         log_warn("the CA wants to be left alone", "ca", "%s", ca->spec.name.p, "seconds", "%ld",
                  (long)(until - now), "cause", "%s", fail->text);
@@ -248,10 +248,9 @@ void ca_call_cancel(struct ca_call **cp)
     if (rolling && ca->state == CA_ROLLING) {
         /* Unknown whether the CA took the new key: what runs next finds out. */
         ca_enter(ca, CA_COLD);
-        loop_at_turn_end(&ca->pump, pump);
-    } else if (ca->state != CA_CLOSED) {
-        loop_at_turn_end(&ca->pump, pump);
     }
+    if (ca->state != CA_CLOSED)
+        loop_at_turn_end(&ca->pump, pump);
 }
 
 static void call_tell(struct ca_call *c, const struct ca_answer *a)

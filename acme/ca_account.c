@@ -277,6 +277,14 @@ static bool lost(const struct acme_fail *fail)
     return fail && strcmp(fail->type, "accountDoesNotExist") == 0;
 }
 
+/* The first address that the CA has; "": none. */
+static struct str contact_of(const json_t *account)
+{
+    struct str url =
+        str_of(json_string_value(json_array_get(json_object_get(account, "contact"), 0)));
+    return str_istarts(url, STR("mailto:")) ? str_sub(url, 7, url.n) : STR("");
+}
+
 /* False, and *fail says so: the account of an answer is of no use. */
 static bool account_of(struct ca *ca, const struct ca_answer *a, struct acme_fail *fail)
 {
@@ -292,10 +300,10 @@ static bool account_of(struct ca *ca, const struct ca_answer *a, struct acme_fai
         fail->hint = account_closed_hint;
         return false;
     }
-    const char *contact = json_string_value(json_array_get(json_object_get(a->json, "contact"), 0));
-    struct str email = str_of(contact);
+    struct str email = contact_of(a->json);
     use_kid(ca, a->location);
-    use_email(ca, str_istarts(email, STR("mailto:")) ? str_sub(email, 7, email.n) : STR(""));
+    /* Made just now: with what we said, also where the CA does not repeat it. */
+    use_email(ca, a->status == 201 ? ca->spec.email : email);
     account_write(ca);
     return true;
 }

@@ -242,6 +242,7 @@ static struct ca *ca_for(const char *scenario)
         .name = STR("test"),
         .directory = arena_fmt(arena, "https://localhost:%d/%s/dir", server.port, scenario),
         .root_pem = server.root,
+        .email = STR("a@example.org"),
         .state = dir});
 }
 
@@ -467,6 +468,30 @@ static void pauses_grow(void **state UNUSED)
     ca_close(&ca);
 }
 
+/* Of those that come while there is one the longest counts, and a clock that is set back ends it.
+ */
+static void pauses_meet(void **state UNUSED)
+{
+    struct ca *ca = ca_for("fine");
+    int64_t now = wall_s();
+    struct acme_fail asked, bare;
+    acme_fail_set(&asked, ACME_BUSY, "order", "busy");
+    bare = asked;
+    asked.retry_at = now + 5;
+    ca_heard(ca, &asked);
+    assert_int_equal(asked.retry_at, now + 5);
+    ca_heard(ca, &bare);
+    assert_true(bare.retry_at >= now + 60 && bare.retry_at < now + 120);
+    ca_heard(ca, &asked);
+    assert_int_equal(asked.retry_at, bare.retry_at);
+    ca->paused_until = now + 10 * 365 * 86400;
+    assert_int_equal(ca_paused_until(ca), 0);
+    asked.retry_at = now + 100;
+    ca_heard(ca, &asked);
+    assert_int_equal(ca_paused_until(ca), now + 100);
+    ca_close(&ca);
+}
+
 /* One host's limit is no pause of the others. */
 static void limits_do_not_pause(void **state UNUSED)
 {
@@ -570,10 +595,10 @@ static void disk_is_full(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(good),      CASE(broken_answers),      CASE(urls),
-        CASE(links),     CASE(nonces_again),        CASE(account_made_anew),
-        CASE(pauses),    CASE(pauses_grow),         CASE(limits_do_not_pause),
-        CASE(callbacks), CASE(key_change_in_doubt), CASE(disk_is_full),
+        CASE(good),         CASE(broken_answers),      CASE(urls),      CASE(links),
+        CASE(nonces_again), CASE(account_made_anew),   CASE(pauses),    CASE(pauses_grow),
+        CASE(pauses_meet),  CASE(limits_do_not_pause), CASE(callbacks), CASE(key_change_in_doubt),
+        CASE(disk_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
