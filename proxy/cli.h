@@ -30,7 +30,7 @@ struct cli {
     bool json, strict, offline, plan, watch, mdoc, metrics, uninstall, help;
     unsigned lines;                                 /* logs -n */
     bool follow;                                    /* logs -f */
-    const char *host, *folder, *url, *http, *https; /* init */
+    const char *host, *folder, *url, *http, *https, *email; /* init */
     char *const *command;                           /* init --run: it and all behind it */
 };
 

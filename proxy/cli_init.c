@@ -283,6 +283,8 @@ static const char *take_options(struct cli *c, struct starter *s)
         option = "--http: ", err = take_address(s, c->http, &s->http, &s->http_port);
     if (!err && c->https)
         option = "--https: ", err = take_address(s, c->https, &s->https, &s->https_port);
+    if (!err && c->email)
+        s->email = yaml_scalar(s->arena, str_of(c->email));
     return err ? arena_fmt(c->arena, "%s%s", option, err).p : NULL;
 }
 

@@ -11,6 +11,7 @@
 struct starter {
     struct arena *arena;
     struct str host; /* alone as it is: a host name needs quotes for its `*` only */
+    struct str email; /* the CA's contact */
     char kind;       /* '1', '2', '3': the answer to what it serves */
     struct str folder;
     struct str url;

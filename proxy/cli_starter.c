@@ -41,8 +41,36 @@ static bool is_local(const struct starter *s)
     return conf_issuer_for(&by_default, s->host) == CONF_ISSUER_LOCAL;
 }
 
+/* A public CA comes to port 80 or 443, whatever the configuration says. */
+static bool by_acme(const struct starter *s)
+{
+    return !is_local(s) && s->host.p[0] != '*' && (s->http_port == 80 || s->https_port == 443);
+}
+
+static void write_acme(const struct starter *s, FILE *f)
+{
+    if (!by_acme(s))
+        return;
+    fputs("# A certificate of Let's Encrypt for each host; this agrees to its terms of service. The "
+          "names\n"
+          "# have to lead here. `headgate certs` says how it stands with them.\n",
+          f);
+    if (s->email.n)
+        fprintf(f, "acme: { email: " STR_FMT " }\n\n", STR_ARG(s->email));
+    else
+        fputs("acme: {}   # { email: you@example.org } lets the CA write to you\n\n", f);
+}
+
 static void write_tls(const struct starter *s, FILE *f)
 {
+    if (by_acme(s)) {
+        fputs("\n"
+              "    # A given certificate goes before the one of `acme`:\n"
+              "    #   tls: { certificates: [{ cert: /path/to/fullchain.pem, key: /path/to/key.pem }] "
+              "}\n",
+              f);
+        return;
+    }
     fputs("\n"
           "    # Its certificate is of headgate's own CA: `headgate trust` makes this machine "
           "believe it,\n"
@@ -51,8 +79,11 @@ static void write_tls(const struct starter *s, FILE *f)
           "    #   tls: { certificates: [{ cert: /path/to/fullchain.pem, key: /path/to/key.pem }] "
           "}\n",
           f);
-    if (!is_local(s))
-        fputs("    tls: { issuer: local }\n", f);
+    if (is_local(s))
+        return;
+    fputs("    # On ports 80 and 443 `acme: {}` at the top level gets one of Let's Encrypt.\n"
+          "    tls: { issuer: local }\n",
+          f);
 }
 
 static void write_run(const struct starter *s, FILE *f)
@@ -110,6 +141,7 @@ void starter_write(struct starter *s, FILE *f)
           "too.\n\n",
           f);
     write_globals(s, f);
+    write_acme(s, f);
     const char *below = is_local(s) ? "localhost" : "example.org";
     struct str host = yaml_scalar_literal(s->arena, s->host);
     fprintf(f,

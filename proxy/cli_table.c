@@ -24,6 +24,8 @@ const struct cli_option cli_options[CLI_N_OPTIONS] = {
                       .help = "where HTTP is served; `:80`, as a user `:8080`"},
     [CLI_OPT_HTTPS] = {"https", .kind = CLI_TEXT_VALUE, .value = "ADDRESS", AT(https),
                        .help = "where HTTPS is served; `:443`, as a user `:8443`"},
+    [CLI_OPT_EMAIL] = {"email", .kind = CLI_TEXT_VALUE, .value = "ADDRESS", AT(email),
+                       .help = "where the CA of a public name's certificate writes"},
     [CLI_OPT_STRICT] = {"strict", AT(strict), .help = "warnings count as errors"},
     [CLI_OPT_OFFLINE] = {"offline", AT(offline),
                          .help = "look at the file alone: not at paths, users, ports"},
@@ -61,7 +63,8 @@ const struct cli_verb cli_verbs[] = {
          "Serves until SIGTERM, SIGINT or `headgate stop`. The log and the output of services go "
          "to stderr; under systemd it is a unit of Type=notify. SIGHUP reloads the file."},
     {"init", cli_verb_init,
-     BIT(HOST) | BIT(STATIC) | BIT(PROXY) | BIT(RUN) | BIT(HTTP) | BIT(HTTPS) | BIT(CONFIG),
+     BIT(HOST) | BIT(STATIC) | BIT(PROXY) | BIT(RUN) | BIT(HTTP) | BIT(HTTPS) | BIT(EMAIL) |
+         BIT(CONFIG),
      .summary = "write a configuration to begin with",
      .text =
          "Asks a few questions on a terminal, unless --static, --proxy or --run say what it shall "

@@ -26,6 +26,7 @@ enum cli_option_id {
     CLI_OPT_RUN,
     CLI_OPT_HTTP,
     CLI_OPT_HTTPS,
+    CLI_OPT_EMAIL,
     CLI_OPT_STRICT,
     CLI_OPT_OFFLINE,
     CLI_OPT_ONLINE,

@@ -83,6 +83,21 @@ def test_proxy(t):
     assert "\n    host: app.example.org\n" in written(gate) and "issuer: local" in written(gate), written(gate)
 
 
+PUBLIC = [Row("email", args=["--email", "ops@example.org"], want="\nacme: { email: ops@example.org }\n"), Row("without", args=[], want="\nacme: {}   # "),
+          Row("http_alone", args=["--https", "off"], want="\nacme: {}   # "), Row("other_ports", args=["--http", ":8080", "--https", ":8443"], want="issuer: local")]
+
+
+@table(PUBLIC, lambda t: None)
+def test_public(t, _, row):
+    """A name of the internet: by ACME where a CA comes to one of the ports, else of the local CA; checked as it is written."""
+    file = t.path(f"{row.name}.yaml")
+    r = t.run([t.program, "init", "--config", file, "--host", "www.example.org", "--static", folder(t), "--http", ":80", "--https", ":443", *row.args])
+    text = open(file).read()
+    assert row.want in text and ("issuer: local" in text) == (row.name == "other_ports"), (r, text)
+    r = t.run([t.program, "check", "--offline", "--strict", "--config", file])
+    assert r.returncode == 0, (r, text)
+
+
 @case(both=True)
 def test_run(t):
     """--run: the program is started; what looks like options behind it is its own; files it names are found."""
@@ -299,6 +314,8 @@ def test_example(t):
                          ("/var/log/headgate/access.log", t.path("access.log")), ("127.0.0.1:9001", f"127.0.0.1:{backend.port}")):
         assert theirs in text, theirs
         text = text.replace(theirs, ours)
+    assert "\n  # certificates: [" in text and "\nacme: {" in text
+    text = text.replace("\n  # certificates: [", "\n  certificates: [").replace("\nacme: {", "\n# acme: {")
     t.write("access.log", "", mode=0o666)
     with open(gate.file, "w") as f:
         f.write(text + "".join(f"{k}: {v}\n" for k, v in gate.top.items()))
