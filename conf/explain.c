@@ -328,6 +328,17 @@ static const struct entry entries[] = {
      "that no authority named in acme.ca signs for.",
      "acme: { dns_hook: /etc/headgate/dns }",
      "acme: { challenge: [dns-01], dns_hook: /etc/headgate/dns }"},
+    {"W008", "a host that a CA would not find",
+     "`headgate check --online` looks up the name and tries the ports, as a certificate authority "
+     "will: A and, where there is one, AAAA must lead to this machine. From here it can look wrong "
+     "and be right (NAT, split DNS); the order is made all the same.",
+     "beta.example.org.  AAAA  2001:db8::1    ; of the old machine",
+     "beta.example.org.  AAAA  2001:db8::7"},
+    {"W009", "a rate limit that is used up",
+     "The authority signs only so much in a time, and headgate keeps to it: an order for this host "
+     "waits until the moment that is named. Certificates at hand stay in service.",
+     "(5 certificates for one host within 7 days)",
+     "(patience, or another `ca` behind the first)"},
 };
 /* clang-format on */
 

@@ -27,11 +27,11 @@ struct cli {
     const struct cli_action *action; /* what the verb is to do; NULL: not said */
     const char *word;                /* the verb's own argument, or its action's */
     enum cli_format format;
-    bool json, strict, offline, plan, watch, mdoc, metrics, uninstall, help;
-    unsigned lines;                                 /* logs -n */
-    bool follow;                                    /* logs -f */
+    bool json, strict, offline, online, plan, watch, mdoc, metrics, uninstall, help;
+    unsigned lines;                                         /* logs -n */
+    bool follow;                                            /* logs -f */
     const char *host, *folder, *url, *http, *https, *email; /* init */
-    char *const *command;                           /* init --run: it and all behind it */
+    char *const *command;                                   /* init --run: it and all behind it */
 };
 
 /* The whole command line; returns the exit status. */
@@ -63,6 +63,12 @@ const char *cli_state_folder(struct cli *c, const char **err);
 
 /* cli_check.c: conf_load, and warnings of addresses that could not be listened on now. */
 struct conf *cli_load(struct cli *c, struct conf_source *src, unsigned flags, struct diags *d);
+
+/*
+ * cli_online.c: warnings of hosts that no CA would find, or that its rate limits let wait; what is
+ * left of these to `text` (may be NULL). Takes as long as name servers do.
+ */
+void cli_check_online(struct cli *c, const struct conf *conf, struct diags *d, FILE *text);
 
 /* cli_status.c */
 void cli_print_status(const json_t *status, bool colour, FILE *to);

@@ -4,6 +4,8 @@
  */
 #include "proxy/cli.h"
 
+#include <stdlib.h>
+
 #include "conf/conf.h"
 #include "proxy/admin.h"
 #include "proxy/listeners.h"
@@ -43,8 +45,21 @@ struct conf *cli_load(struct cli *c, struct conf_source *src, unsigned flags, st
     return conf;
 }
 
+/* What is left of the CAs' limits, as text of which the length is returned; to be freed. */
+static size_t look_online(struct cli *c, const struct conf *conf, struct diags *d, char **text)
+{
+    size_t n = 0;
+    FILE *f = open_memstream(text, &n);
+    ASSERT(f);
+    cli_check_online(c, conf, d, f);
+    ASSERT(fclose(f) == 0);
+    return n;
+}
+
 int cli_verb_check(struct cli *c)
 {
+    if (c->offline && c->online)
+        return cli_usage_error("--offline and --online contradict each other");
     static const enum diag_format formats[] = {
         [CLI_TEXT] = DIAG_TEXT, [CLI_SHORT] = DIAG_SHORT, [CLI_JSON] = DIAG_JSON};
     enum cli_format format = c->json ? CLI_JSON : c->format;
@@ -53,9 +68,16 @@ int cli_verb_check(struct cli *c)
     const char *file = c->config ? c->config : cli_config_file(c);
     struct conf_source *src = conf_source_fs(file);
     struct conf *conf = cli_load(c, src, c->offline ? CONF_OFFLINE : 0, d);
+    char *left = NULL;
+    size_t n = 0;
+    if (c->online && conf)
+        n = look_online(c, conf, d, &left);
     diags_print(d, formats[format], cli_wants_colour(stdout), stdout);
-    if (format == CLI_TEXT)
+    if (format == CLI_TEXT) {
+        fwrite(left, 1, n, stdout);
         diags_summary(d, stdout);
+    }
+    free(left);
     bool fine = conf && !(c->strict && diags_warnings(d));
     if (conf)
         conf_unref(&conf);

@@ -355,7 +355,9 @@ static int check_written(struct cli *c, const struct starter *s, const char *fil
         const char *with = c->config ? arena_fmt(c->arena, " --config %s", c->config).p : "";
         printf("%s is written. Now\n\n    headgate run%s\n\nserves " STR_FMT ".\n", file, with,
                STR_ARG(url_of(c->arena, s)));
-        if (s->https_port)
+        if (starter_by_acme(s))
+            printf("`headgate certs%s` then tells how it comes to its certificate.\n", with);
+        else if (s->https_port)
             printf("`headgate trust%s` then makes this machine believe its certificate.\n", with);
         conf_unref(&conf);
     } else {

@@ -10,9 +10,9 @@
 /* Texts are as they stand in the file: quoted where they need it. Empty: not given. */
 struct starter {
     struct arena *arena;
-    struct str host; /* alone as it is: a host name needs quotes for its `*` only */
+    struct str host;  /* alone as it is: a host name needs quotes for its `*` only */
     struct str email; /* the CA's contact */
-    char kind;       /* '1', '2', '3': the answer to what it serves */
+    char kind;        /* '1', '2', '3': the answer to what it serves */
     struct str folder;
     struct str url;
     struct str *run;
@@ -25,6 +25,8 @@ struct starter {
     bool no_user;    /* started by root, and there is no user `headgate` */
 };
 
+/* Its certificate comes by ACME: of what is answered so far. */
+bool starter_by_acme(const struct starter *s);
 /* Writes the configuration; errors stay in `f`. */
 void starter_write(struct starter *s, FILE *f);
 

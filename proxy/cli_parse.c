@@ -63,10 +63,6 @@ static void take(struct parse *p, enum cli_option_id id, const char *value)
     struct cli *c = p->cli;
     const struct cli_option *o = &cli_options[id];
     p->given |= UINT32_C(1) << id;
-    if (o->later) {
-        p->err = arena_fmt(c->arena, "--%s is not available in this version", o->name).p;
-        return;
-    }
     if (o->kind == CLI_FLAG) {
         *(bool *)field(c, o) = true;
         return;

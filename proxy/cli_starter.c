@@ -42,19 +42,20 @@ static bool is_local(const struct starter *s)
 }
 
 /* A public CA comes to port 80 or 443, whatever the configuration says. */
-static bool by_acme(const struct starter *s)
+bool starter_by_acme(const struct starter *s)
 {
     return !is_local(s) && s->host.p[0] != '*' && (s->http_port == 80 || s->https_port == 443);
 }
 
 static void write_acme(const struct starter *s, FILE *f)
 {
-    if (!by_acme(s))
+    if (!starter_by_acme(s))
         return;
-    fputs("# A certificate of Let's Encrypt for each host; this agrees to its terms of service. The "
-          "names\n"
-          "# have to lead here. `headgate certs` says how it stands with them.\n",
-          f);
+    fputs(
+        "# A certificate of Let's Encrypt for each host; this agrees to its terms of service. The "
+        "names\n"
+        "# have to lead here. `headgate certs` says how it stands with them.\n",
+        f);
     if (s->email.n)
         fprintf(f, "acme: { email: " STR_FMT " }\n\n", STR_ARG(s->email));
     else
@@ -63,10 +64,11 @@ static void write_acme(const struct starter *s, FILE *f)
 
 static void write_tls(const struct starter *s, FILE *f)
 {
-    if (by_acme(s)) {
+    if (starter_by_acme(s)) {
         fputs("\n"
               "    # A given certificate goes before the one of `acme`:\n"
-              "    #   tls: { certificates: [{ cert: /path/to/fullchain.pem, key: /path/to/key.pem }] "
+              "    #   tls: { certificates: [{ cert: /path/to/fullchain.pem, key: /path/to/key.pem "
+              "}] "
               "}\n",
               f);
         return;

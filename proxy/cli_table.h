@@ -53,7 +53,6 @@ struct cli_option {
     const char *const *choices; /* NULL behind the last */
     size_t field;               /* offset in struct cli */
     const char *help;           /* NULL: not shown, the build's own */
-    bool later;                 /* of a later version: refused */
 };
 
 enum cli_word_kind {

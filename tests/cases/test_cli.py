@@ -1,5 +1,7 @@
 """The command line: verbs, exit statuses, diagnostics, schema."""
 import re
+import time
+import zlib
 
 from headgate import *
 
@@ -18,7 +20,7 @@ USAGE = [Row("none", args=[], said="usage: headgate VERB"), Row("unknown_verb", 
          Row("mistyped_verb", args=["lgos"], said="did you mean `logs`?"), Row("verb_of_later", args=["deploy"], said="not available in this version"),
          Row("unknown_option", args=["check", "--frobnicate"], said="there is no option `--frobnicate`"),
          Row("mistyped_option", args=["check", "--strct"], said="did you mean `--strict`?"), Row("unknown_letter", args=["logs", "c", "-fx"], said="`-x`"),
-         Row("option_of_later", args=["check", "--online"], said="not available in this version"),
+         Row("contradiction", args=["check", "--online", "--offline"], said="--offline and --online contradict each other"),
          Row("option_of_another_verb", args=["stop", "--strict"], said="`stop` does not take --strict"),
          Row("missing_value", args=["check", "--config"], said="--config needs a value: --config FILE"),
          Row("empty_value", args=["check", "--config="], said="--config needs a value"),
@@ -298,3 +300,40 @@ def test_certs_agent_dies(t):
         assert p.returncode == 4 and "the agent died" in (err or out), (p.returncode, out, err)
     assert gate.status()["agent"]["asked"] == 0
     wait_for("another agent", lambda: gate.status()["agent"]["state"] == "serving")
+
+
+ONLINE = """acme: {{ ca: https://127.0.0.1:9/dir, limits: letsencrypt, challenge: {challenge} }}
+tls: {{ issuer: acme }}
+sites: {{ s: {{ host: {host}, aliases: [b.localhost], routes: {{ /: {{ respond: hello }} }} }} }}
+"""
+
+
+def ledger(t, gate, *events):
+    """A ledger as the agent writes it, of events (seconds ago, what, host)."""
+    lines = [f"{int(time.time()) - ago} {what} {host} - " for ago, what, host in events]
+    os.makedirs(t.path("headgate.d", "state", "acme", "127.0.0.1-9-dir"))
+    t.write("headgate.d/state/acme/127.0.0.1-9-dir/ledger", "".join(f"{x}{zlib.crc32(x.encode()):08x}\n" for x in lines))
+
+
+@case()
+def test_check_online_limits(t):
+    """check --online: what is used of the CA's limits, and the host that has to wait for them; dns-01 needs no look at hosts."""
+    gate = t.unstarted(ONLINE.format(host="www.example.org", challenge="[dns-01], dns_hook: /bin/true"))
+    ledger(t, gate, *[(86400 * i + 600, "issued", "www.example.org") for i in range(5)], (60, "ordered", "b.localhost"), (60, "failed", "b.localhost"))
+    r = gate.cli("check", "--online")
+    assert r.returncode == 0 and "W009" in r.stdout and "no order for `www.example.org` now: 5 certificates" in r.stdout and "W008" not in r.stdout, r
+    for line in ("orders of the account: 1 of 300 used", "certificates of the registered domain, example.org: 5 of 50 used",
+                 "certificates for exactly this host, www.example.org: 5 of 5 used", "failed validations of this host, b.localhost: 1 of 5 used"):
+        assert line in r.stdout, (line, r.stdout)
+    short = gate.cli("check", "--online", "--format", "short").stdout
+    assert "warning[W009]" in short and "used\n" not in short, short
+    r = gate.configure(GOOD).cli("check", "--online")
+    assert r.returncode == 0 and "No host gets its certificate by ACME." in r.stdout, r
+
+
+@case()
+def test_check_online_looks(t):
+    """check --online looks names up: one that cannot be there is a warning at its site, and no error."""
+    gate = t.unstarted(ONLINE.format(host="nowhere.invalid", challenge="[http-01]"))
+    r = gate.cli("check", "--online")
+    assert r.returncode == 0 and "warning[W008]" in r.stdout and "nowhere.invalid" in r.stdout.split("warning[W008]")[1], r

@@ -29,7 +29,7 @@ OFFERED = [
     Row("without_a_verb", words=["-"], are=["--help", "--version"]),
     Row("options", words=["logs", "-"], are=["--follow", "--lines", "--config", "--socket", "--json", "--help"]),
     Row("no_option_twice", words=["logs", "-fn", "5", "--json", "-"], are=["--config", "--socket", "--help"]),
-    Row("no_hidden_option", words=["schema", "--"], are=["--help"]), Row("no_later_option", words=["check", "--on"], are=[]),
+    Row("no_hidden_option", words=["schema", "--"], are=["--help"]), Row("option", words=["check", "--on"], are=["--online"]),
     Row("options_where_no_word_is", words=["stop", ""], are=["--config", "--socket", "--json", "--help"]),
     Row("choices", words=["check", "--format", ""], are=["text", "short", "json"]), Row("choice_behind_equals", words=["check", "--format=s"], are=["short"]),
     Row("choice_as_bash_cuts_it", words=["check", "--format", "=", "s"], are=["short"]),

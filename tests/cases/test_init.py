@@ -83,7 +83,7 @@ def test_proxy(t):
     assert "\n    host: app.example.org\n" in written(gate) and "issuer: local" in written(gate), written(gate)
 
 
-PUBLIC = [Row("email", args=["--email", "ops@example.org"], want="\nacme: { email: ops@example.org }\n"), Row("without", args=[], want="\nacme: {}   # "),
+PUBLIC = [Row("email", args=["--email", "ops@example.org"], want='\nacme: { email: "ops@example.org" }\n'), Row("without", args=[], want="\nacme: {}   # "),
           Row("http_alone", args=["--https", "off"], want="\nacme: {}   # "), Row("other_ports", args=["--http", ":8080", "--https", ":8443"], want="issuer: local")]
 
 
