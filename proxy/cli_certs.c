@@ -12,7 +12,8 @@
 #include "proxy/cli_show.h"
 #include "proxy/cli_table.h"
 
-#define HISTORY_SHOWN 3 /* lines of it, unless one host is asked for */
+#define HISTORY_SHOWN 3   /* lines of it, unless one host is asked for */
+#define TEXT_SHOWN    100 /* bytes of the text of each, likewise */
 #define SOON          (7 * 86400)
 
 /* ---- times ---- */
@@ -103,6 +104,7 @@ static void next_step(FILE *f, const json_t *h, long long now)
     const json_t *next = json_object_get(h, "next"), *ari = json_object_get(h, "ari");
     char from[32], to[32];
     const char *what = show_text(next, "what");
+    what += strncmp(what, "next ", 5) == 0 ? 5 : 0; /* the label says so */
     if (show_number(next, "at") || *what) {
         label(f, "next");
         fprintf(f, "%s", *what ? what : "the next try");
@@ -124,7 +126,8 @@ static void trouble(FILE *f, const json_t *h, long long now)
 {
     const json_t *error = json_object_get(h, "error");
     const long long failures = show_number(h, "failures");
-    if (*show_text(h, "preflight")) {
+    const bool well = !json_is_object(error) && strcmp(show_text(h, "state"), "served") == 0;
+    if (*show_text(h, "preflight") && !well) {
         label(f, "looks");
         lines(f, YELLOW, show_text(h, "preflight"));
     }
@@ -143,28 +146,41 @@ static void trouble(FILE *f, const json_t *h, long long now)
     lines(f, BOLD, show_text(error, "hint"));
 }
 
-/* The newest first; of a host that is well the last line will do. */
+/* So much of a text as fits a line, in whole characters. */
+static int beginning(const char *text, size_t most)
+{
+    size_t n = MIN(strcspn(text, "\n"), most);
+    while (n && text[n] && ((unsigned char)text[n] & 0xc0) == 0x80)
+        n--;
+    return (int)n;
+}
+
+static void event(FILE *f, const json_t *x, bool whole)
+{
+    char when[32];
+    const bool ok = json_is_true(json_object_get(x, "ok"));
+    const char *what = show_text(x, "what"), *text = show_text(x, "text");
+    const int n = beginning(text, whole ? SIZE_MAX : TEXT_SHOWN);
+    fprintf(f, "%s  ", show_when(show_number(x, "at"), when, sizeof(when)));
+    if (!ok && strcmp(what, "failed") != 0)
+        show_paint(f, RED, "failed ");
+    show_paint(f, ok ? GREEN : RED, what);
+    fprintf(f, "%s%.*s%s\n", n ? ": " : "", n, text, text[n] ? "…" : "");
+}
+
+/* The newest first; of a host that is well the last one will do. */
 static void history(FILE *f, const json_t *h, bool whole)
 {
     const json_t *all = json_object_get(h, "history");
     const size_t n = json_array_size(all);
     const bool well = !json_is_object(json_object_get(h, "error"));
     const size_t most = whole ? n : MIN(n, (size_t)(well ? 1 : HISTORY_SHOWN));
-    char when[32];
     for (size_t i = 0; i < most; i++) {
-        const json_t *x = json_array_get(all, n - 1 - i);
-        const bool ok = json_is_true(json_object_get(x, "ok"));
         if (i)
             fprintf(f, "%12s", "");
         else
             label(f, "history");
-        fprintf(f, "%s  ", show_when(show_number(x, "at"), when, sizeof(when)));
-        show_paint(f, ok ? GREEN : RED, ok ? "ok    " : "failed");
-        fprintf(f, "  %s", show_text(x, "what"));
-        const char *text = show_text(x, "text");
-        if (*text)
-            fprintf(f, ": %.*s", (int)strcspn(text, "\n"), text);
-        fputc('\n', f);
+        event(f, json_array_get(all, n - 1 - i), whole);
     }
     if (most < n)
         fprintf(f, "%12s… and %zu more: headgate certs show %s\n", "", n - most,

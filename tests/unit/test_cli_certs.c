@@ -56,7 +56,7 @@ static void test_print(void **state)
          "  next      renewal in 30 days (2026-12-30 00:53:20)\n"
          "  CA says   renew between 2026-12-28 23:20:00 and 2026-12-30 03:06:40: "
          "https://ca.example/why\n"
-         "  history   2026-11-18 11:06:40  ok      order\n"
+         "  history   2026-11-18 11:06:40  order\n"
          "            … and 1 more: headgate certs show www.example.org\n"},
         /* why no certificate? */
         {"{\"hosts\":[{\"host\":\"beta.example.org\",\"issuer\":\"\",\"state\":\"waiting\","
@@ -79,7 +79,7 @@ static void test_print(void **state)
          "  failed    3 times in a row, last now (2026-11-30 00:53:19) at letsencrypt\n"
          "  why       dns: no such name\n"
          "  cure      make an A record\n"
-         "  history   2026-11-30 00:53:19  failed  http-01: dns\n"
+         "  history   2026-11-30 00:53:19  failed http-01: dns…\n"
          "\n"
          "letsencrypt  https://ca.example/dir\n"
          "  account   none yet\n"
@@ -120,8 +120,8 @@ static void test_one_host(void **state)
         "\"cas\":[{\"name\":\"ca\"}]}";
     bool any = false;
     assert_string_equal(printed(json, "a", &any), "a  served\n"
-                                                  "  history   2026-11-18 11:07:40  ok      order\n"
-                                                  "            2026-11-18 11:06:40  failed  "
+                                                  "  history   2026-11-18 11:07:40  order\n"
+                                                  "            2026-11-18 11:06:40  failed "
                                                   "order: no\n");
     assert_true(any);
     assert_string_equal(printed(json, "c", &any), "");
