@@ -318,6 +318,6 @@ enum conf_issuer conf_issuer_for(const struct conf_tls *tls, struct str host)
 
 bool conf_wants_acme(const struct conf *c, const struct conf_site *site, struct str host)
 {
-    return c->acme.on && site->tls.issuer != CONF_ISSUER_PASSTHROUGH && !str_eq(host, STR("*")) &&
+    return c->acme.on && conf_ends_tls(c) && !str_eq(host, STR("*")) &&
            conf_issuer_for(&site->tls, host) == CONF_ISSUER_ACME && !tls_covers(&site->tls, host);
 }
