@@ -4,8 +4,10 @@
  */
 #include "acme/cert_store.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,12 +19,11 @@ static const char *const names[] = {"cert.pem", "key.pem", "meta.json"};
 
 /* Where the unit lies, and beside it where the next one is written and the last one may wait. */
 struct unit_paths {
-    const char *parent, *now, *new, *old;
+    const char *parent, *now, *new, *old, *lock;
 };
 
 /* A host is a part of a path here: only what a host may hold passes. */
-static const char *paths_of(struct arena *a, const char *state, const char *issuer, struct str host,
-                            struct unit_paths *p)
+const char *cert_store_name(struct arena *a, struct str host, const char **err)
 {
     struct str name = host;
     if (str_starts(host, STR("*")))
@@ -32,12 +33,21 @@ static const char *paths_of(struct arena *a, const char *state, const char *issu
         char c = ascii_lower(name.p[i]);
         fine = fine && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || strchr("-._:", c)) && c;
     }
-    if (!fine)
-        return arena_fmt(a, "`" STR_FMT "` is no name of a host", STR_ARG(host)).p;
+    *err = fine ? NULL : arena_fmt(a, "`" STR_FMT "` is no name of a host", STR_ARG(host)).p;
+    return fine ? arena_strz(a, name) : NULL;
+}
+
+static const char *paths_of(struct arena *a, const char *state, const char *issuer, struct str host,
+                            struct unit_paths *p)
+{
+    const char *err, *name = cert_store_name(a, host, &err);
+    if (!name)
+        return err;
     p->parent = arena_fmt(a, "%s/certs/%s", state, issuer).p;
-    p->now = arena_fmt(a, "%s/" STR_FMT, p->parent, STR_ARG(name)).p;
-    p->new = arena_fmt(a, "%s/.new." STR_FMT, p->parent, STR_ARG(name)).p;
-    p->old = arena_fmt(a, "%s/.old." STR_FMT, p->parent, STR_ARG(name)).p;
+    p->now = arena_fmt(a, "%s/%s", p->parent, name).p;
+    p->new = arena_fmt(a, "%s/.new.%s", p->parent, name).p;
+    p->old = arena_fmt(a, "%s/.old.%s", p->parent, name).p;
+    p->lock = arena_fmt(a, "%s/.lock.%s", p->parent, name).p;
     return NULL;
 }
 
@@ -169,4 +179,93 @@ const char *cert_store_write(struct arena *a, const char *state, const char *iss
     }
     remove_unit(p.old); /* of a crash long ago: the new one counts */
     return sync_dir(a, p.parent);
+}
+
+const char *cert_store_remove(struct arena *a, const char *state, const char *issuer,
+                              struct str host)
+{
+    struct unit_paths p;
+    const char *err = paths_of(a, state, issuer, host, &p);
+    if (err || (!exists(p.now) && !exists(p.old)))
+        return err;
+    remove_unit(p.old);
+    /* Aside first: a unit is whole or it is not there. */
+    remove_unit(p.new);
+    if (exists(p.now) && rename(p.now, p.new) < 0)
+        return file_error(a, errno, "remove", p.now);
+    remove_unit(p.new);
+    return sync_dir(a, p.parent);
+}
+
+/* ---- the lock ---- */
+
+#define OWNER_MAX 128
+
+/* For people alone: the kernel knows better who holds it. */
+static void write_owner(int fd)
+{
+    char text[OWNER_MAX], name[64] = "";
+    if (gethostname(name, sizeof(name) - 1) < 0)
+        name[0] = '\0';
+    struct out o = out_on(text, sizeof(text));
+    out_fmt(&o, "pid %d on %s\n", (int)getpid(), name);
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, o.n, 0) < 0)
+        return;
+}
+
+static const char *read_owner(struct arena *a, int fd)
+{
+    char text[OWNER_MAX];
+    ssize_t n = pread(fd, text, sizeof(text), 0);
+    struct str s = {text, n > 0 ? (size_t)n : 0};
+    s = str_sub(s, 0, str_chr(s, '\n'));
+    return s.n ? arena_strz(a, s) : "another headgate";
+}
+
+const char *cert_store_lock(struct arena *a, const char *state, const char *issuer, struct str host,
+                            int *lock, const char **owner)
+{
+    struct unit_paths p;
+    *lock = -1;
+    *owner = NULL;
+    const char *err = paths_of(a, state, issuer, host, &p);
+    if (!err)
+        err = file_mkdirs(a, p.parent, 0700, (uid_t)-1, (gid_t)-1);
+    if (err)
+        return err;
+    int fd = open(p.lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return file_error(a, errno, "write", p.lock);
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        write_owner(fd);
+        *lock = fd;
+        return NULL;
+    }
+    if (errno == EWOULDBLOCK)
+        *owner = read_owner(a, fd);
+    else
+        err = file_error(a, errno, "lock", p.lock);
+    close(fd);
+    return err;
+}
+
+void cert_store_unlock(int *lock)
+{
+    if (*lock >= 0)
+        close(*lock);
+    *lock = -1;
+}
+
+unsigned cert_store_issuers(struct arena *a, const char *state, const char ***out)
+{
+    enum { MOST = 64 };
+    DIR *d = opendir(arena_fmt(a, "%s/certs", state).p);
+    unsigned n = 0;
+    *out = arena_zarray(a, const char *, MOST);
+    for (struct dirent *e; d && n < MOST && (e = readdir(d));)
+        if (e->d_name[0] != '.')
+            (*out)[n++] = arena_strz(a, str_of(e->d_name));
+    if (d)
+        closedir(d);
+    return n;
 }

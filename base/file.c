@@ -4,6 +4,7 @@
  */
 #include "base/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
@@ -155,6 +156,17 @@ const char *file_write(struct arena *a, const char *path, struct str data, mode_
         return file_error(a, code, "write", path);
     }
     return dir_sync(a, path);
+}
+
+void file_sweep(struct arena *a, const char *dir)
+{
+    DIR *d = opendir(dir);
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));)
+        if (str_ends(str_of(e->d_name), STR(".tmp")))
+            unlink(arena_fmt(a, "%s/%s", dir, e->d_name).p);
+    closedir(d);
 }
 
 const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t uid, gid_t gid)

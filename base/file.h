@@ -16,6 +16,9 @@ const char *file_read(struct arena *a, const char *path, size_t max, struct str 
 /* Written beside, fsynced, renamed over `path`, parent fsynced. Mode as given whatever the umask.
  */
 const char *file_write(struct arena *a, const char *path, struct str data, mode_t mode) MUST_USE;
+/* What file_write left in this folder when its process was killed goes; the caller alone writes
+ * there. */
+void file_sweep(struct arena *a, const char *dir);
 /* Each missing folder of path; the last one gets mode and, when root and uid != -1, the owner. */
 const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t uid,
                         gid_t gid) MUST_USE;

@@ -1,6 +1,7 @@
 /*
  * agent.c - the agent process: makes the certificates of the local CA for the hosts that want them,
- * sends them to the master, and renews them in time; backends' names are agent_names.c's. It knows
+ * sends them to the master, and renews them in time; those of ACME are agent_acme.c's, backends'
+ * names agent_names.c's. It knows
  * no worker and serves nobody.
  */
 #include "base/base.h" /* first: it says which C library we want */
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "acme/local_ca.h"
+#include "base/fetch.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -20,13 +22,14 @@
 #include "base/sandbox.h"
 #include "base/stats.h"
 #include "conf/conf.h"
+#include "proxy/agent_acme.h"
+#include "proxy/agent_certs.h"
 #include "proxy/agent_challenges.h"
 #include "proxy/agent_names.h"
 #include "proxy/roles.h"
 #include "proxy/tls.h"
 
-#define RETRY_S      15
-#define ISSUER_LOCAL 2
+#define RETRY_S 15
 /* A deadline at most this far away: clocks are set, machines sleep; looking again costs nothing. */
 #define LOOK_MAX_S 3600
 
@@ -45,6 +48,8 @@ struct round {
     unsigned n_given;
     struct str *seen; /* hosts done already */
     unsigned n_seen, cap_seen;
+    struct str *acme; /* hosts of the ACME issuer */
+    unsigned n_acme;
     unsigned sent;
     int64_t next; /* when to look again */
     const char *err;
@@ -76,6 +81,19 @@ static struct conf *conf_from(int fd, uint64_t generation, const char **err)
 
 /* ---- certificates ---- */
 
+/*
+ * Our working folder is the state folder: the way to it may be closed to us (below /root). Its full
+ * name reads better where it can be used.
+ */
+static const char *state_folder(void)
+{
+    struct stat here, there;
+    const char *path = self.conf->state.p;
+    bool same = stat(".", &here) == 0 && stat(path, &there) == 0 && here.st_dev == there.st_dev &&
+                here.st_ino == there.st_ino;
+    return same ? path : ".";
+}
+
 static void round_failed(struct round *r, struct str host, const char *why)
 {
     log_error("no certificate", "host", "%s", arena_strz(r->arena, host), "cause", "%s", why);
@@ -84,37 +102,22 @@ static void round_failed(struct round *r, struct str host, const char *why)
     r->next = MIN(r->next, wall_s() + RETRY_S);
 }
 
-static void send_cert(struct round *r, struct str host, struct str pem, int64_t not_after)
-{
-    const char *err;
-    struct tls_cert *cert = tls_cert_parse(pem, pem, &err);
-    if (!cert) {
-        round_failed(r, host, err);
-        return;
-    }
-    struct msg_cert m = {.not_after = (uint64_t)not_after, .issuer = ISSUER_LOCAL};
-    memcpy(m.digest, tls_cert_digest(cert), sizeof(m.digest));
-    tls_cert_unref(&cert);
-    int fd = file_memfd("headgate-cert", pem);
-    if (fd < 0) {
-        round_failed(r, host, err_of_errno(errno));
-        return;
-    }
-    msg_send(self.peer, MSG_CERT, &m, host, fd);
-    close(fd);
-    r->sent++;
-}
-
 /* `name`: what the certificate is for; `host`: under which name workers look for it. */
 static void issue(struct round *r, struct str name, struct str host)
 {
     struct local_leaf leaf;
-    const char *err = local_ca_leaf(self.ca, r->arena, name, &leaf);
+    const char *err = NULL;
+    if (!self.ca) /* made when the first host needs it */
+        self.ca = local_ca_open(r->arena, state_folder(), &err);
+    if (self.ca)
+        err = local_ca_leaf(self.ca, r->arena, name, &leaf);
+    if (!err)
+        err = agent_cert_send(self.peer, host, leaf.pem, leaf.not_after, AGENT_ISSUER_LOCAL);
     if (err) {
         round_failed(r, host, err);
         return;
     }
-    send_cert(r, host, leaf.pem, leaf.not_after);
+    r->sent++;
     r->next = MIN(r->next, leaf.renew_at);
 }
 
@@ -138,6 +141,11 @@ static bool is_given(const struct round *r, struct str host)
 
 static void look_at_host(struct round *r, const struct conf_tls *tls, struct str host)
 {
+    if (conf_issuer_for(tls, host) == CONF_ISSUER_ACME && self.conf->acme.on &&
+        !str_eq(host, STR("*")) && !is_given(r, host) && !seen_before(r, host)) {
+        r->acme[r->n_acme++] = host;
+        return;
+    }
     /* "*" names nobody: who comes by a name that no site has is shown what covers this machine. */
     bool any = str_eq(host, STR("*"));
     struct str name = any ? STR("localhost") : host;
@@ -183,6 +191,7 @@ static void look_at_all(struct round *r)
     const struct conf *c = self.conf;
     r->cap_seen = count_hosts(c);
     r->seen = arena_zarray(r->arena, struct str, r->cap_seen);
+    r->acme = arena_zarray(r->arena, struct str, r->cap_seen);
     for (unsigned i = 0; i < c->n_sites; i++)
         look_at_site(r, &c->sites[i]);
     bool unknown = c->tls.unknown_sni_local;
@@ -192,22 +201,9 @@ static void look_at_all(struct round *r)
         issue(r, STR("localhost"), STR("*"));
 }
 
-static bool any_local(const struct conf *c)
+static bool any_tls(const struct conf *c)
 {
     return conf_ends_tls(c) && c->n_sites > 0;
-}
-
-/*
- * Our working folder is the state folder: the way to it may be closed to us (below /root). Its full
- * name reads better where it can be used.
- */
-static const char *state_folder(void)
-{
-    struct stat here, there;
-    const char *path = self.conf->state.p;
-    bool same = stat(".", &here) == 0 && stat(path, &there) == 0 && here.st_dev == there.st_dev &&
-                here.st_ino == there.st_ino;
-    return same ? path : ".";
 }
 
 static void on_renew(struct deadline *d);
@@ -215,14 +211,10 @@ static void on_renew(struct deadline *d);
 static void do_round(bool first_of_generation)
 {
     struct round r = {.arena = arena_new(64 * 1024), .next = wall_s() + LOOK_MAX_S};
-    if (any_local(self.conf)) {
-        if (!self.ca)
-            self.ca = local_ca_open(r.arena, state_folder(), &r.err);
-        if (self.ca)
-            look_at_all(&r);
-        else
-            round_failed(&r, STR("the local CA"), r.err);
-    }
+    if (any_tls(self.conf))
+        look_at_all(&r);
+    if (first_of_generation)
+        agent_acme_use(self.conf, r.acme, r.n_acme, self.peer, state_folder());
     if (first_of_generation || r.err) {
         struct msg_done done = {self.conf->generation, r.err == NULL, 0};
         msg_send(self.peer, MSG_CERTS_DONE, &done, str_sub(str_of(r.err), 0, 4096), -1);
@@ -246,7 +238,9 @@ static void enter_sandbox(void)
     if (self.sandboxed)
         return;
     self.sandboxed = true;
-    const char *err = sandbox_agent(".");
+    const char *err = fetch_setup();
+    if (!err)
+        err = sandbox_agent(".");
     if (!err)
         return;
     log_error("the agent's sandbox failed", "cause", "%s", err);
@@ -287,6 +281,8 @@ static void on_msg(void *ctx, struct msg *m)
             log_error("counters are not shared", "cause", "%s", err);
     } else if (m->type == MSG_CONFIG) {
         on_config(((const struct msg_generation *)m->fixed)->generation, m->fd);
+    } else if (m->type == MSG_CERTS_ASK) {
+        agent_acme_ask(m->fixed, m->tail);
     } else if (m->type == MSG_RESOLVE) {
         agent_names_again(m->tail);
     } else if (m->type == MSG_CHALLENGE_DONE) {
@@ -320,8 +316,10 @@ int agent_main(int msg_fd)
     loop_run();
     deadline_cancel(&self.renew);
     agent_names_stop();
-    resolve_fini();
+    agent_acme_stop();
+    fetch_fini();
     agent_challenges_stop();
+    resolve_fini();
     local_ca_close(&self.ca);
     if (self.conf)
         conf_unref(&self.conf);

@@ -27,11 +27,8 @@ static const char *make_folders(struct arena *a, const struct conf *c)
         const char *below;
         mode_t mode;
         bool agents; /* the agent writes there */
-    } folders[] = {{"", 0755, false},
-                   {"/data", 0755, false},
-                   {"/ca", 0755, true},
-                   {"/certs", 0700, true},
-                   {"/certs/local", 0700, true}};
+    } folders[] = {{"", 0755, false},      {"/data", 0755, false},       {"/ca", 0755, true},
+                   {"/certs", 0700, true}, {"/certs/local", 0700, true}, {"/acme", 0700, true}};
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
         const char *path = arena_fmt(a, STR_FMT "%s", STR_ARG(c->state), folders[i].below).p;
         uid_t uid = folders[i].agents ? c->uid : (uid_t)-1;

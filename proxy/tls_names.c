@@ -239,12 +239,19 @@ static const struct name_entry *find_entry(const struct tls_names *n, struct str
     return e ? e : n->star;
 }
 
-static struct tls_cert *issued_for(const struct name_entry *e, struct str host)
+/* One that has ended is as none: an alert says so to programs that would not look at the date. */
+static struct tls_cert *issued_get(struct str host)
 {
     struct tls_cert *c = tls_map_get(&issued, host);
+    return c && c->not_after > wall_s() ? c : NULL;
+}
+
+static struct tls_cert *issued_for(const struct name_entry *e, struct str host)
+{
+    struct tls_cert *c = issued_get(host);
     if (c || e->pattern.n == 0)
         return c;
-    c = tls_map_get(&issued, e->pattern);
+    c = issued_get(e->pattern);
     bool fits = c && (str_eq(e->pattern, STR("*")) || tls_cert_covers(c, host));
     return fits ? c : NULL;
 }
@@ -262,11 +269,12 @@ struct tls_choice tls_names_choose(const struct tls_names *n, struct str host)
         if (!out.cert)
             out.cert = issued_for(e, host);
     }
-    /* A name that nobody claims, or no name at all: the local CA's, where the config wants that. */
-    if (!out.cert && n->unknown_local && (!e || e == n->star)) {
-        out.cert = tls_map_get(&issued, STR("*"));
+    /* A name that nobody claims, no name, or a host that waits for its certificate: the local CA's,
+     * where the config wants that. */
+    if (!out.cert && n->unknown_local) {
+        out.cert = issued_get(STR("*"));
         if (!out.cert)
-            out.cert = tls_map_get(&issued, STR("localhost"));
+            out.cert = issued_get(STR("localhost"));
         out.known = out.known || out.cert;
     }
     return out;
