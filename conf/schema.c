@@ -150,7 +150,8 @@ const struct schema_key schema_keys[] = {
       .values = "tls-alpn-01|http-01|dns-01")
     K(G_ACME, "dns_hook", T_PATH, ONE, S_NONE, "\"\"",
       "Program that writes TXT records, called with: present|cleanup NAME VALUE. It ends with 0 "
-      "when the record can be seen.")
+      "when the record can be seen, after 5 minutes at most; it runs as `user`, with PATH, HOME "
+      "and LANG in its environment.")
     K(G_ACME, "key", T_ENUM, ONE, 0, "p256",
       "Kind of the certificates' keys.", .values = "p256|p384|rsa2048")
     K(G_ACME, "eab", T_MAP, ONE, 0, NULL,

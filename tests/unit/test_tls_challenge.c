@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "acme/challenge.h"
 #include "proxy/challenges.h"
 #include "tests/unit/certs.h"
 #include "tests/unit/tls_pair.h"
@@ -216,6 +217,34 @@ static void hello_retry(void **state UNUSED)
     forget();
 }
 
+/* What the ACME client makes is shown as it is, with the digest that the CA looks for. */
+static void made_by_the_client(void **state UNUSED)
+{
+    EVP_PKEY *account = EVP_EC_gen("P-256");
+    struct challenge c = {
+        .kind = CONF_TLS_ALPN_01, .host = STR("new.test"), .token = STR("to_k-en")};
+    char mem[MSG_TAIL_MAX];
+    struct out tail = out_on(mem, sizeof(mem));
+    struct msg_challenge m = {.id = 1, .kind = MSG_CHALLENGE_TLS_ALPN, .on = 1};
+    struct pair p;
+    assert_null(challenge_make(arena, account, &c));
+    challenge_text_write(&(struct challenge_text){c.host, c.token, c.answer}, &tail);
+    assert_null(challenges_take(&m, out_done(&tail)));
+    look(&p, "new.test", TLS1_3_VERSION, ACME);
+    assert_true(p.done);
+    X509 *x = SSL_get0_peer_certificate(p.client);
+    ASN1_OBJECT *oid = OBJ_txt2obj("1.3.6.1.5.5.7.1.31", 1); /* RFC 8737 6.1 */
+    X509_EXTENSION *e = X509_get_ext(x, X509_get_ext_by_OBJ(x, oid, -1));
+    assert_non_null(e);
+    assert_int_equal(X509_EXTENSION_get_critical(e), 1);
+    assert_int_equal(ASN1_STRING_length(X509_EXTENSION_get_data(e)), 2 + 32);
+    ASN1_OBJECT_free(oid);
+    EVP_PKEY_free(account);
+    pair_fini(&p);
+    forget();
+    challenges_fini();
+}
+
 static int set_up(void **state UNUSED)
 {
     static struct conf_cert given;
@@ -252,6 +281,7 @@ int main(void)
         cmocka_unit_test(by_host_and_newest_first),
         cmocka_unit_test(never_resumed),
         cmocka_unit_test(hello_retry),
+        cmocka_unit_test(made_by_the_client),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
