@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 
-#define POLL_FIRST_MS   50 /* a CA that is done at once is asked at once */
+#define POLL_FIRST_MS   25 /* a CA that is done at once is asked at once */
 #define POLL_MOST_MS    5000
 #define PATIENCE_MS     (600 * 1000) /* some CAs take minutes */
 #define NETWORK_TRIES   3            /* of a request that is not a mere look */

@@ -40,7 +40,7 @@ static void test_slow(void **state UNUSED)
     run(spec_of(HOST));
     expect_issued(NEW "authorization show:tls-alpn-01 challenge validation validation validation "
                       "hide finalize order order order certificate done");
-    assert_true(now_ms() - from >= 2 * (50 + 75 + 112));
+    assert_true(now_ms() - from >= 2 * (25 + 37 + 55));
 }
 
 static void test_authorized_before(void **state UNUSED)
