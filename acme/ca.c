@@ -110,6 +110,11 @@ struct str ca_name(const struct ca *ca)
     return ca->spec.name;
 }
 
+struct str ca_directory(const struct ca *ca)
+{
+    return ca->spec.directory;
+}
+
 const char *ca_url(const struct ca *ca, enum ca_resource r)
 {
     ASSERT(r < CA_RESOURCES);

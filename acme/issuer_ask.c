@@ -125,9 +125,10 @@ static json_t *limits_json(const struct issuer *is, const struct issuer_ca *ca)
 static json_t *ca_json(const struct issuer *is, const struct issuer_ca *ca)
 {
     const struct acme_fail *problem = ca_problem(ca->ca);
-    return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", ca->name, "account",
-                     ca_account_url(ca->ca), "paused_until", time_or_null(ca_paused_until(ca->ca)),
-                     "problem", problem ? json_text(str_of(problem->text)) : json_null(), "limits",
+    return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o}", "name", ca->name, "directory",
+                     json_text(ca_directory(ca->ca)), "account", ca_account_url(ca->ca),
+                     "paused_until", time_or_null(ca_paused_until(ca->ca)), "problem",
+                     problem ? json_text(str_of(problem->text)) : json_null(), "limits",
                      limits_json(is, ca));
 }
 

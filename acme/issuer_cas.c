@@ -32,8 +32,9 @@ static void ca_free(struct issuer_ca *ca)
     free(ca);
 }
 
+/* `cc`: the entry of acme.ca that it is, or whose staging directory. */
 static struct issuer_ca *ca_new(struct issuer *is, struct str name, struct str url,
-                                const struct conf_acme *c)
+                                const struct conf_ca *cc, const struct conf_acme *c)
 {
     struct arena *a = arena_new(1024);
     struct issuer_ca *ca = calloc(1, sizeof(*ca));
@@ -41,10 +42,10 @@ static struct issuer_ca *ca_new(struct issuer *is, struct str name, struct str u
     text_copy(ca->name, sizeof(ca->name), name);
     const struct ca_spec spec = {.name = name,
                                  .directory = url,
-                                 .root_pem = c->root_pem,
+                                 .root_pem = cc->known ? STR("") : c->root_pem,
                                  .email = c->email,
-                                 .eab_kid = c->eab_kid,
-                                 .eab_hmac = c->eab_hmac,
+                                 .eab_kid = cc->takes_eab ? c->eab_kid : STR(""),
+                                 .eab_hmac = cc->takes_eab ? c->eab_hmac : STR(""),
                                  .state = is->state};
     file_sweep(a, arena_fmt(a, "%s/acme/%s", is->state, ca->name).p);
     ca->ca = ca_open(&spec);
@@ -68,11 +69,11 @@ static void ledger_use(struct issuer *is, struct issuer_ca *ca, const struct led
 }
 
 static struct issuer_ca *ca_want(struct issuer *is, struct str name, struct str url,
-                                 const struct conf_acme *c)
+                                 const struct conf_ca *cc, const struct conf_acme *c)
 {
     struct issuer_ca *ca = cas_find(is, name);
     if (!ca)
-        ca = ca_new(is, name, url, c);
+        ca = ca_new(is, name, url, cc, c);
     ca->wanted = true;
     return ca;
 }
@@ -113,12 +114,12 @@ void cas_use(struct issuer *is, const struct conf_acme *c)
     is->n_order = 0;
     for (unsigned i = 0; i < c->n_cas; i++) {
         const struct conf_ca *cc = &c->cas[i];
-        struct issuer_ca *ca = ca_want(is, cc->name, cc->url, c);
+        struct issuer_ca *ca = ca_want(is, cc->name, cc->url, cc, c);
         ca->known = cc->known;
-        ledger_use(is, ca, cc->le_limits ? ledger_letsencrypt : ledger_none);
+        ledger_use(is, ca, ledger_limits(cc->name, cc->le_limits));
         ca->stage = NULL;
         if (cc->staging.n) {
-            ca->stage = ca_want(is, cc->staging_name, cc->staging, c);
+            ca->stage = ca_want(is, cc->staging_name, cc->staging, cc, c);
             ca->stage->known = cc->known;
             ledger_use(is, ca->stage, cc->le_limits ? ledger_staging : ledger_none);
         }

@@ -39,6 +39,13 @@ const struct ledger_limit ledger_staging[LEDGER_KINDS] = {
 };
 const struct ledger_limit ledger_none[LEDGER_KINDS] = {{0}};
 
+const struct ledger_limit *ledger_limits(struct str ca, bool letsencrypt)
+{
+    return !letsencrypt                             ? ledger_none
+           : str_eq(ca, STR("letsencrypt-staging")) ? ledger_staging
+                                                    : ledger_letsencrypt;
+}
+
 /* What each kind counts, and by what. */
 static const struct {
     enum ledger_event event;

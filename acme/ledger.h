@@ -25,6 +25,8 @@ struct ledger_limit {
 extern const struct ledger_limit ledger_letsencrypt[LEDGER_KINDS];
 extern const struct ledger_limit ledger_staging[LEDGER_KINDS];
 extern const struct ledger_limit ledger_none[LEDGER_KINDS];
+/* Those of a CA whose folder has that name; `letsencrypt`: its limits are Let's Encrypt's. */
+const struct ledger_limit *ledger_limits(struct str ca, bool letsencrypt);
 
 struct ledger;
 /*

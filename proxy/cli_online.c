@@ -106,13 +106,6 @@ static void look(struct online *o)
 
 /* ---- what is left ---- */
 
-static const struct ledger_limit *limits_of(const struct conf_ca *ca)
-{
-    return !ca->le_limits                                 ? ledger_none
-           : str_eq(ca->name, STR("letsencrypt-staging")) ? ledger_staging
-                                                          : ledger_letsencrypt;
-}
-
 static void ledger_line(FILE *f, const struct ledger *l, enum ledger_kind k, struct str host,
                         struct str of)
 {
@@ -137,7 +130,8 @@ static void ledger_show(struct online *o, const struct conf_ca *ca, FILE *f)
     const char *err = NULL;
     struct str path = arena_fmt(o->cli->arena, STR_FMT "/acme/" STR_FMT "/ledger",
                                 STR_ARG(o->conf->state), STR_ARG(ca->name));
-    struct ledger *l = ledger_open(o->cli->arena, path.p, limits_of(ca), &err);
+    struct ledger *l =
+        ledger_open(o->cli->arena, path.p, ledger_limits(ca->name, ca->le_limits), &err);
     if (f)
         fprintf(f, STR_FMT " (" STR_FMT ")%s\n", STR_ARG(ca->name), STR_ARG(ca->url),
                 ca->le_limits ? "" : ": no limits are known");

@@ -8,7 +8,8 @@
 #include "acme/issuer_parts.h"
 
 struct ca {
-    char name[64];
+    char name[64], root_pem[64], eab_kid[64]; /* as it was opened with */
+    struct str directory;                     /* of the configuration */
     int64_t paused_until;
     struct acme_fail problem;
     const char *ari; /* URL; "" none */
@@ -37,7 +38,15 @@ struct ca *ca_open(const struct ca_spec *spec)
         *ca = (struct ca){.ari = ""};
         text_copy(ca->name, sizeof(ca->name), spec->name);
     }
+    text_copy(ca->root_pem, sizeof(ca->root_pem), spec->root_pem);
+    text_copy(ca->eab_kid, sizeof(ca->eab_kid), spec->eab_kid);
+    ca->directory = spec->directory;
     return ca;
+}
+
+struct str ca_directory(const struct ca *ca)
+{
+    return ca->directory;
 }
 
 void ca_close(struct ca **ca)

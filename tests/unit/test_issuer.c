@@ -356,6 +356,25 @@ static void cas_in_their_order(void **state UNUSED)
     served_by("two");
 }
 
+/* ca_root is for CAs of one's own, and no CA is shown what another one gave us. */
+static void each_ca_its_own(void **state UNUSED)
+{
+    conf.acme.n_cas = 2;
+    conf.acme.root_pem = STR("root");
+    conf.acme.eab_kid = conf.acme.eab_hmac = STR("kid");
+    conf_cas[0].known = true;
+    conf_cas[1].takes_eab = true;
+    conf_cas[1].staging = STR("https://two-staging.test/dir");
+    conf_cas[1].staging_name = STR("two-staging");
+    start();
+    assert_string_equal(ca_named("one")->root_pem, "");
+    assert_string_equal(ca_named("one")->eab_kid, "");
+    assert_string_equal(ca_named("two")->root_pem, "root");
+    assert_string_equal(ca_named("two")->eab_kid, "kid");
+    assert_string_equal(ca_named("two-staging")->root_pem, "root");
+    assert_string_equal(ca_named("two-staging")->eab_kid, "kid");
+}
+
 static void pause_of_a_ca_is_no_failure(void **state UNUSED)
 {
     conf.acme.n_cas = 2;
@@ -655,6 +674,7 @@ int main(void)
         T(renewal_that_fails_leaves_the_old_one),
         T(staging_first_after_a_failure),
         T(cas_in_their_order),
+        T(each_ca_its_own),
         T(pause_of_a_ca_is_no_failure),
         T(limits_wait_and_say_until_when),
         T(locked_by_another),

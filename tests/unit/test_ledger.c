@@ -505,10 +505,20 @@ static void bounded(void **state)
     assert_int_equal(lines_of(content()), 1);
 }
 
+static void whose_limits(void **state)
+{
+    (void)state;
+    assert_ptr_equal(ledger_limits(STR("letsencrypt"), true), ledger_letsencrypt);
+    assert_ptr_equal(ledger_limits(STR("letsencrypt-staging"), true), ledger_staging);
+    assert_ptr_equal(ledger_limits(STR("ca.example.org-directory"), true), ledger_letsencrypt);
+    assert_ptr_equal(ledger_limits(STR("zerossl"), false), ledger_none);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whose_limits),
         T(each_limit),
         T(who_shares_what),
         T(the_later_end),
