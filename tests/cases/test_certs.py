@@ -34,8 +34,8 @@ def check_text(s):
     good, bad = s.block(text, GOOD), s.block(text, BAD)
     assert good.splitlines()[0] == f"{GOOD}  served" and re.search(r"^  ends      in \d+ (day|year)s? \(\d{4}-", good, re.M), text
     assert re.search(r"^  next      renewal in \d+ day", good, re.M) and "why" not in good and "failed" not in good, text
-    assert bad.splitlines()[0] == f"{BAD}  no certificate yet" and re.search(r"^  why       .*127\.0\.0\.2", bad, re.M), text
-    assert re.search(r"^  next      .* in \d+ (second|minute)s?", bad, re.M) and re.search(r"^  history   .*  failed: ", bad, re.M), text
+    assert bad.startswith(f"{BAD}  no certificate yet") and re.search(r"^  why       .*127\.0\.0\.2", bad, re.M), text
+    assert re.search(r"^  next      \S", bad, re.M) and re.search(r"^  history   .*  failed: ", bad, re.M), text
     ca = s.block(text, good.split("issuer    ")[1].split("\n")[0])
     assert ca.splitlines()[0].endswith(f"  {s.i.ca.url}") and re.search(r"^  limits    orders of the account: \d+ of 300 used$", ca, re.M), text
     assert re.search(r"^  localhost +local +ends in \d days", text, re.M), text
@@ -43,7 +43,7 @@ def check_text(s):
 
 def check_one(s):
     r = s.gate.cli("certs", "show", BAD)
-    assert r.returncode == 0 and r.stdout.startswith(f"{BAD}  no certificate yet\n") and GOOD not in r.stdout, r
+    assert r.returncode == 0 and r.stdout.startswith(f"{BAD}  no certificate yet") and GOOD not in r.stdout, r
     r = s.gate.cli("certs", "show", "localhost")
     assert r.returncode == 1 and "no certificate of `localhost` comes by ACME" in r.stderr and not r.stdout, r
     r = s.gate.cli("certs", "renew", "nobody.example.org")
