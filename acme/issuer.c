@@ -83,6 +83,7 @@ static void send_cert(struct host *h)
 void host_serve(struct host *h, const char *issuer, const struct cert_facts *f, struct str key_pem)
 {
     host_forget(h);
+    ca_call_cancel(&h->ari_call); /* what it says would be of the one before */
     h->served.have = true;
     h->served.not_before = f->not_before;
     h->served.not_after = f->not_after;
@@ -240,6 +241,15 @@ static void on_now(struct turn_task *t)
     host_due(container_of(t, struct host, now));
 }
 
+void host_queue(struct host *h, uint64_t ms)
+{
+    const bool news = h->state != HOST_QUEUED;
+    h->state = HOST_QUEUED;
+    deadline_set(&h->due, ms, on_due);
+    if (news)
+        host_tell(h);
+}
+
 static void act_nothing(struct host *h)
 {
     (void)h; /* what was asked for is under way */
@@ -346,6 +356,18 @@ static void ari_take(struct host *h, const struct ari_window *w)
     }
 }
 
+/* What was known of this certificate stays; that of the one before goes, or the CA would be asked
+ * for a successor of it without end. */
+static void ari_none(struct host *h, const char *why, int64_t retry_at)
+{
+    log_debug("no word of the CA about renewal", "host", "%s", h->name, "cause", "%s", why);
+    if (strcmp(h->rec.ari.id, h->served.ari_id) != 0) {
+        memset(&h->rec.ari, 0, sizeof(h->rec.ari));
+        text_copy(h->rec.ari.id, sizeof(h->rec.ari.id), str_of(h->served.ari_id));
+    }
+    h->rec.ari.look_again = MAX(wall_s() + ARI_NONE_S, retry_at);
+}
+
 static void on_ari(void *ctx, const struct ca_answer *ans)
 {
     struct host *h = ctx;
@@ -357,12 +379,10 @@ static void on_ari(void *ctx, const struct ca_answer *ans)
     const char *err =
         ans->fail ? ans->fail->text
                   : ari_read(a, ans->json, ans->retry_at, wall_s(), known ? &old : NULL, &w);
-    if (!err) {
+    if (!err)
         ari_take(h, &w);
-    } else {
-        log_debug("no word of the CA about renewal", "host", "%s", h->name, "cause", "%s", err);
-        h->rec.ari.look_again = wall_s() + ARI_NONE_S;
-    }
+    else
+        ari_none(h, err, ans->fail ? ans->fail->retry_at : 0);
     arena_free(&a);
     host_ari_look(h);
 }
@@ -455,12 +475,12 @@ static void hosts_schedule(struct issuer *is, bool cured)
     LIST_EACH (&is->hosts, l) {
         struct host *h = container_of(l, struct host, link);
         host_tell(h);
+        host_ari_look(h);
         if (h->state != HOST_IDLE && h->state != HOST_WAITING)
             continue;
         if (cured)
             h->rec.next_at = 0;
         host_schedule(h);
-        host_ari_look(h);
     }
 }
 

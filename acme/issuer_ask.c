@@ -57,7 +57,7 @@ static json_t *error_json(const struct host *h)
 
 static json_t *ari_json(const struct host *h)
 {
-    if (!h->rec.ari.id[0] || strcmp(h->rec.ari.id, h->served.ari_id) != 0)
+    if (!h->rec.ari.chosen || strcmp(h->rec.ari.id, h->served.ari_id) != 0)
         return json_null();
     return json_pack("{s:I, s:I, s:o}", "start", (json_int_t)h->rec.ari.start, "end",
                      (json_int_t)h->rec.ari.end, "url",

@@ -93,11 +93,27 @@ static void drop_unwanted(struct issuer *is)
             continue;
         LIST_EACH (&is->hosts, hl) {
             struct host *h = container_of(hl, struct host, link);
-            if (h->ca == ca || h->ari_call)
+            if (h->ca == ca || h->target == ca)
                 try_drop(h);
+            ca_call_cancel(&h->ari_call); /* maybe of this one; asked again after the reload */
         }
         asks_ca_gone(is);
         ca_free(ca);
+    }
+}
+
+/* Tries go on with the CA that they were begun with, wherever in the order it stands now. */
+static void find_targets(struct issuer *is)
+{
+    LIST_EACH (&is->hosts, l) {
+        struct host *h = container_of(l, struct host, link);
+        unsigned at = 0;
+        while (at < is->n_order && is->order[at] != h->target)
+            at++;
+        const bool asked = at < is->n_order && (h->ca == h->target || h->ca == h->target->stage);
+        h->ca_at = asked ? at : 0;
+        if (h->target && !asked)
+            try_drop(h);
     }
 }
 
@@ -126,6 +142,7 @@ void cas_use(struct issuer *is, const struct conf_acme *c)
         is->order[is->n_order++] = ca;
     }
     drop_unwanted(is);
+    find_targets(is);
 }
 
 void cas_close(struct issuer *is)

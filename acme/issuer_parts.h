@@ -66,16 +66,18 @@ struct host {
     char preflight_text[1024];
 
     /* the try under way */
-    unsigned ca_at;        /* index in is->order: for whose certificate */
-    struct issuer_ca *ca;  /* whose order it is: that one, or its staging CA; NULL: none */
-    bool rehearsed;        /* the staging CA has agreed in this try */
-    struct acme_fail fail; /* of the CAs asked before in this try */
+    unsigned ca_at;           /* index in is->order: as far as the CAs were asked */
+    struct issuer_ca *target; /* that one, for whose certificate the try is; NULL: none */
+    struct issuer_ca *ca;     /* whose order it is: the target, or its staging CA */
+    bool rehearsed;           /* the staging CA has agreed in this try */
+    struct acme_fail fail;    /* of the CAs asked before in this try */
     char fail_ca[ISSUER_NAME_MAX];
     char step[64]; /* of the order, for people */
     struct order *order;
     struct preflight *preflight;
     uint64_t probe_id; /* challenge that preflight asks for; 0: none */
     char probe_token[40], probe_answer[40];
+    uint16_t look_ports[2];
     int lock;          /* -1: not held */
     uint64_t shown_id; /* challenge of the order; 0: none */
 };
@@ -102,6 +104,7 @@ void host_failed(struct host *h, const struct acme_fail *f, const char *ca);
 /* Not a failure: a limit or a pause, until then. */
 void host_postponed(struct host *h, int64_t until, const char *why, const char *ca);
 void host_save(struct host *h);
+void host_queue(struct host *h, uint64_t ms); /* HOST_QUEUED: asked again after that */
 int64_t host_renew_at(const struct host *h);
 void host_forget(struct host *h); /* as if none had ever been served */
 void host_serve(struct host *h, const char *issuer, const struct cert_facts *f, struct str key_pem);

@@ -28,7 +28,7 @@ static void release(struct host *h)
         h->ca->under_way--;
     order_close(&h->order);
     cert_store_unlock(&h->lock);
-    h->ca = NULL;
+    h->ca = h->target = NULL;
     h->step[0] = '\0';
 }
 
@@ -61,7 +61,7 @@ static void fail_here(struct host *h, enum acme_fail_kind kind, const char *step
 /* ---- which CA ---- */
 
 struct choice {
-    struct issuer_ca *ca;
+    struct issuer_ca *target, *ca;
     int64_t until; /* when none may be asked now: the first that may be again */
     char why[512], name[ISSUER_NAME_MAX];
 };
@@ -109,6 +109,7 @@ static void choose(struct host *h, struct choice *c)
         struct issuer_ca *ca = h->is->order[h->ca_at];
         if (!may_ask(h, ca, c))
             continue;
+        c->target = ca;
         c->ca = to_be_rehearsed(h, ca) ? ca->stage : ca;
         return;
     }
@@ -144,7 +145,8 @@ static bool listens(const struct conf *c, enum conf_listen_kind kind)
 static void ports_of(const struct host *h, uint16_t ports[2])
 {
     const struct conf *c = h->is->conf;
-    const bool known = h->is->order[h->ca_at]->known;
+    const bool known = h->target->known;
+    memset(ports, 0, 2 * sizeof(*ports));
     if (listens(c, CONF_LISTEN_HTTP))
         ports[0] = known ? 80 : c->public_http;
     if (listens(c, CONF_LISTEN_HTTPS))
@@ -156,7 +158,7 @@ static void look(struct host *h, bool with_probe)
     char path[128];
     struct preflight_spec spec = {.host = str_of(h->name)};
     struct out o = out_on(path, sizeof(path));
-    ports_of(h, spec.ports);
+    memcpy(spec.ports, h->look_ports, sizeof(spec.ports));
     if (with_probe) {
         out_lit(&o, "/.well-known/acme-challenge/");
         out_str(&o, str_of(h->probe_token));
@@ -190,6 +192,7 @@ static void preflight_begin(struct host *h)
 {
     if (h->preflight || h->probe_id || str_starts(str_of(h->name), STR("*")))
         return;
+    ports_of(h, h->look_ports);
     if (!listens(h->is->conf, CONF_LISTEN_HTTP)) {
         look(h, false);
         return;
@@ -227,7 +230,7 @@ static void order_begin(struct host *h)
     struct order_spec spec = {
         .host = str_of(h->name), .key = c->key, .profile = c->profile, .chain = c->chain};
     spec.n_challenges = challenges_for(h, spec.challenges);
-    const bool rehearsal = h->ca != h->is->order[h->ca_at];
+    const bool rehearsal = h->ca != h->target;
     if (!rehearsal && renewal_exempt(h, h->ca))
         spec.replaces = str_of(h->served.ari_id);
     if (!rehearsal && strcmp(h->rec.pending.ca, h->ca->name) == 0 && h->rec.pending.url[0]) {
@@ -247,12 +250,10 @@ void try_order(struct host *h)
         return;
     }
     const uint64_t wait = cas_take_place(h->ca);
-    if (!wait) {
+    if (wait)
+        host_queue(h, wait);
+    else
         order_begin(h);
-        return;
-    }
-    h->state = HOST_QUEUED;
-    deadline_set(&h->due, wait, h->due.fire);
 }
 
 /* ---- the order's callbacks ---- */
@@ -282,7 +283,7 @@ static void on_hide(void *ctx, const struct challenge *c)
 static const char *on_save(void *ctx, struct str url, struct str key_pem)
 {
     struct host *h = ctx;
-    if (h->ca != h->is->order[h->ca_at])
+    if (h->ca != h->target)
         return NULL; /* a rehearsal is not worth it */
     h->rec.pending.url[0] = h->rec.pending.key[0] = '\0';
     if (url.n >= sizeof(h->rec.pending.url) || key_pem.n >= sizeof(h->rec.pending.key))
@@ -397,7 +398,7 @@ static void on_done(void *ctx, const struct order_result *r)
     h->ca->under_way--;
     if (r->fail) {
         refused(h, r->fail);
-    } else if (h->ca == h->is->order[h->ca_at]) {
+    } else if (h->ca == h->target) {
         issued(h, r);
     } else {
         host_record_event(&h->rec, wall_s(), true, "dry run", h->ca->name);
@@ -456,9 +457,10 @@ static void try_next(struct host *h)
     }
     struct arena *a = arena_new(1024);
     const char *owner;
+    h->target = c.target;
     h->ca = c.ca;
-    const char *err = cert_store_lock(a, h->is->state, h->is->order[h->ca_at]->name,
-                                      str_of(h->name), &h->lock, &owner);
+    const char *err =
+        cert_store_lock(a, h->is->state, c.target->name, str_of(h->name), &h->lock, &owner);
     if (err) {
         fail_here(h, ACME_LOCAL, "lock", issuer_words(h->is, a, err));
     } else if (owner) {
