@@ -511,6 +511,12 @@ void issuer_use(struct issuer *is, struct conf *c, const struct str *hosts, unsi
     hosts_schedule(is, cured);
 }
 
+bool issuer_serves(struct issuer *is, struct str host)
+{
+    const struct host *h = host_find(is, host);
+    return h && h->served.have && h->served.until > wall_s();
+}
+
 struct issuer *issuer_new(const char *state, const char *shown, const struct issuer_ops *ops,
                           void *ctx)
 {

@@ -51,6 +51,7 @@ void issuer_close(struct issuer **is);
  * returns. Orders of hosts that are named no more are dropped; those of others go on.
  */
 void issuer_use(struct issuer *is, struct conf *c, const struct str *hosts, unsigned n);
+bool issuer_serves(struct issuer *is, struct str host); /* a certificate that has not ended */
 /*
  * `what`: "list", "renew", "revoke", "roll-key"; `host`: where it needs one. Answered by
  * ops.answer, now or later.

@@ -134,12 +134,28 @@ static void succeed(struct order *o)
 
 /* ---- requests ---- */
 
-static json_t *new_order(const struct order *o)
+static bool wants_profile(const struct order *o)
 {
+    return o->spec.profile.n && !o->without_profile;
+}
+
+/* Known once the directory was read. */
+static void drop_unknown_profile(struct order *o)
+{
+    if (!wants_profile(o) || ca_has_profile(o->ca, o->spec.profile))
+        return;
+    log_warn("the CA has no such profile: its default is ordered", "host", "%s", o->spec.host.p,
+             "profile", "%s", o->spec.profile.p);
+    o->without_profile = true;
+}
+
+static json_t *new_order(struct order *o)
+{
+    drop_unknown_profile(o);
     json_t *j = json_pack("{s:[{s:s, s:o}]}", "identifiers", "type", "dns", "value",
                           json_text(o->spec.host));
     ASSERT(j);
-    if (o->spec.profile.n && !o->without_profile)
+    if (wants_profile(o))
         ASSERT(json_object_set_new(j, "profile", json_text(o->spec.profile)) == 0);
     if (o->spec.replaces.n && !o->without_replaces)
         ASSERT(json_object_set_new(j, "replaces", json_text(o->spec.replaces)) == 0);
@@ -310,12 +326,8 @@ static void order_refused(struct order *o)
                  "host", "%s", o->spec.host.p, "cause", "%s", o->fail.text);
         o->without_replaces = true;
         order_anew(o);
-    } else if (ours && o->spec.profile.n && !o->without_profile &&
-               !ca_has_profile(o->ca, o->spec.profile)) {
-        log_warn("the CA has no such profile: its default is ordered", "host", "%s", o->spec.host.p,
-                 "profile", "%s", o->spec.profile.p);
-        o->without_profile = true;
-        order_anew(o);
+    } else if (ours && wants_profile(o) && !ca_has_profile(o->ca, o->spec.profile)) {
+        order_anew(o); /* without it */
     } else {
         give_up(o);
     }

@@ -50,6 +50,8 @@ struct round {
     unsigned n_seen, cap_seen;
     struct str *acme; /* hosts of the ACME issuer */
     unsigned n_acme;
+    struct str *meanwhile; /* those of them that show the local CA's until theirs is there */
+    unsigned n_meanwhile;
     unsigned sent;
     int64_t next; /* when to look again */
     const char *err;
@@ -142,8 +144,12 @@ static bool is_given(const struct round *r, struct str host)
 static void look_at_host(struct round *r, const struct conf_tls *tls, struct str host)
 {
     if (conf_issuer_for(tls, host) == CONF_ISSUER_ACME && self.conf->acme.on &&
-        !str_eq(host, STR("*")) && !is_given(r, host) && !seen_before(r, host)) {
+        !str_eq(host, STR("*"))) {
+        if (is_given(r, host) || seen_before(r, host))
+            return;
         r->acme[r->n_acme++] = host;
+        if (tls->unknown_sni_local)
+            r->meanwhile[r->n_meanwhile++] = host;
         return;
     }
     /* "*" names nobody: who comes by a name that no site has is shown what covers this machine. */
@@ -192,6 +198,7 @@ static void look_at_all(struct round *r)
     r->cap_seen = count_hosts(c);
     r->seen = arena_zarray(r->arena, struct str, r->cap_seen);
     r->acme = arena_zarray(r->arena, struct str, r->cap_seen);
+    r->meanwhile = arena_zarray(r->arena, struct str, r->cap_seen);
     for (unsigned i = 0; i < c->n_sites; i++)
         look_at_site(r, &c->sites[i]);
     bool unknown = c->tls.unknown_sni_local;
@@ -215,6 +222,9 @@ static void do_round(bool first_of_generation)
         look_at_all(&r);
     if (first_of_generation)
         agent_acme_use(self.conf, r.acme, r.n_acme, self.peer, state_folder());
+    for (unsigned i = 0; i < r.n_meanwhile; i++)
+        if (!agent_acme_serves(r.meanwhile[i]))
+            issue(&r, r.meanwhile[i], r.meanwhile[i]);
     if (first_of_generation || r.err) {
         struct msg_done done = {self.conf->generation, r.err == NULL, 0};
         msg_send(self.peer, MSG_CERTS_DONE, &done, str_sub(str_of(r.err), 0, 4096), -1);

@@ -90,6 +90,11 @@ void agent_acme_use(struct conf *c, const struct str *hosts, unsigned n, struct 
     issuer_use(self.issuer, c, hosts, n);
 }
 
+bool agent_acme_serves(struct str host)
+{
+    return self.issuer && issuer_serves(self.issuer, host);
+}
+
 void agent_acme_ask(const struct msg_ask *m, struct str tail)
 {
     struct str what, host = STR_NULL;

@@ -14,6 +14,7 @@
  */
 void agent_acme_use(struct conf *c, const struct str *hosts, unsigned n, struct msg_peer *master,
                     const char *state);
+bool agent_acme_serves(struct str host); /* or does it wait for its first certificate? */
 void agent_acme_ask(const struct msg_ask *m, struct str tail); /* `headgate certs` */
 void agent_acme_stop(void);
 

@@ -274,9 +274,17 @@ static void test_profile(void **state UNUSED)
     spec.replaces = STR("a.b");
     fake.authorized = true;
     fake.has_no_profile = true;
-    fake.troubles[0] = (struct trouble){"newOrder", 2, ACME_REFUSED, "invalidProfile", 0};
+    fake.troubles[0] = (struct trouble){"newOrder", 1, ACME_REFUSED, "malformed", 0};
     run(spec);
-    expect_issued("newOrder+r+p newOrder+p " NEW ISSUED);
+    expect_issued("newOrder+r " NEW ISSUED);
+
+    /* The first call is made before the directory was read. */
+    memset(&seen, 0, sizeof(seen));
+    fake.profile_looks = 0;
+    fake.unread_looks = 1;
+    fake.troubles[0].times = 1;
+    run(spec);
+    expect_issued("newOrder+r+p " NEW ISSUED);
 
     memset(&seen, 0, sizeof(seen));
     fake.has_no_profile = false;
