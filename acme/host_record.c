@@ -13,6 +13,7 @@
 #include "base/json.h"
 
 #define RECORD_MAX (256 * 1024)
+#define TIME_MAX   INT64_C(253402300799) /* the year 9999 */
 
 void text_copy(char *to, size_t size, struct str from)
 {
@@ -33,9 +34,11 @@ static const char *path_of(struct arena *a, const char *state, struct str host, 
 
 /* ---- reading ---- */
 
+/* Counts and times, which are bounded: nobody adds to a time what does not fit. */
 static int64_t number(const json_t *j, const char *name)
 {
-    return (int64_t)json_integer_value(json_object_get(j, name));
+    const json_int_t n = json_integer_value(json_object_get(j, name));
+    return (int64_t)MIN(MAX(n, 0), TIME_MAX);
 }
 
 static void text(const json_t *j, const char *name, char *to, size_t size)
@@ -62,7 +65,7 @@ static void from_json(const json_t *j, struct host_record *r)
 {
     const json_t *error = json_object_get(j, "error"), *pending = json_object_get(j, "pending"),
                  *ari = json_object_get(j, "ari");
-    r->failures = (unsigned)MIN(MAX(number(j, "failures"), 0), 1000);
+    r->failures = (unsigned)MIN(number(j, "failures"), 1000);
     r->next_at = number(j, "next_at");
     r->error.at = number(error, "at");
     text(error, "ca", r->error.ca, sizeof(r->error.ca));
@@ -71,6 +74,7 @@ static void from_json(const json_t *j, struct host_record *r)
     text(pending, "ca", r->pending.ca, sizeof(r->pending.ca));
     text(pending, "url", r->pending.url, sizeof(r->pending.url));
     text(pending, "key", r->pending.key, sizeof(r->pending.key));
+    r->pending.issued = json_is_true(json_object_get(pending, "issued"));
     if (!r->pending.ca[0] || !r->pending.key[0])
         r->pending.url[0] = '\0';
     text(ari, "id", r->ari.id, sizeof(r->ari.id));
@@ -132,8 +136,9 @@ static json_t *to_json(const struct host_record *r)
                                       string(r->error.hint)));
     if (r->pending.url[0])
         json_object_set_new(j, "pending",
-                            json_pack("{s:o, s:o, s:o}", "ca", string(r->pending.ca), "url",
-                                      string(r->pending.url), "key", string(r->pending.key)));
+                            json_pack("{s:o, s:o, s:o, s:b}", "ca", string(r->pending.ca), "url",
+                                      string(r->pending.url), "key", string(r->pending.key),
+                                      "issued", (int)r->pending.issued));
     if (r->ari.id[0])
         json_object_set_new(j, "ari",
                             json_pack("{s:o, s:I, s:I, s:I, s:I, s:o}", "id", string(r->ari.id),

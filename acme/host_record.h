@@ -27,6 +27,7 @@ struct host_record {
     } error;
     struct { /* url "": none */
         char ca[128], url[2049], key[4096];
+        bool issued; /* and counted; the certificate is not here yet */
     } pending;
     struct {
         char id[192]; /* of the certificate that it is about */

@@ -16,7 +16,9 @@
 #define LOOK_MAX_S   3600  /* clocks are set, machines sleep: looking again costs nothing */
 #define ARI_NONE_S   21600 /* a CA that has none is asked again after that */
 #define WARN_EVERY_S 86400
-#define PAUSE_S      60   /* from one certificate to the next */
+#define DAY_S        86400
+#define PAUSE_LEAST  5    /* from one certificate to the next, however short they live */
+#define POSTPONE_MAX 60   /* a CA that says "in a second" again and again: so slowly at last */
 #define LIMITED_S    3600 /* "too many", and not a word until when */
 #define BUSY_S       60
 
@@ -194,7 +196,8 @@ static void warn_of_end(struct host *h)
 {
     const int64_t now = wall_s(), left = h->served.until - now;
     const int64_t life = h->served.until - h->served.not_before;
-    if (!h->served.have || left > life / 6 || now - h->warned_at < WARN_EVERY_S)
+    const bool warned = h->warned_at <= now && now - h->warned_at < WARN_EVERY_S;
+    if (!h->served.have || left > life / 6 || warned)
         return;
     h->warned_at = now;
     if (left <= 0)
@@ -212,8 +215,22 @@ static int64_t due_at(const struct host *h)
     return h->state == HOST_IDLE ? MAX(host_renew_at(h), h->rec.next_at) : h->rec.next_at;
 }
 
+/*
+ * Waits are bounded: a longer one, or an error that is yet to come, was written when the clock was
+ * ahead.
+ */
+static void mend_clock(struct host *h)
+{
+    const int64_t now = wall_s(), most = h->rec.error.at ? 8 * DAY_S : DAY_S / 2;
+    if (h->rec.next_at <= now + most && h->rec.error.at <= now + 60)
+        return;
+    h->rec.next_at = 0;
+    h->rec.error.at = MIN(h->rec.error.at, now);
+}
+
 static void host_schedule(struct host *h)
 {
+    mend_clock(h);
     const int64_t wait = due_at(h) - wall_s();
     if (wait > 0)
         deadline_set(&h->due, (uint64_t)MIN(wait, LOOK_MAX_S) * 1000, on_due);
@@ -225,6 +242,7 @@ static void host_due(struct host *h)
 {
     const bool waits = h->state == HOST_IDLE || h->state == HOST_WAITING;
     warn_of_end(h);
+    mend_clock(h);
     if (waits && due_at(h) > wall_s())
         host_schedule(h);
     else
@@ -269,6 +287,13 @@ void host_event(struct host *h, enum host_trigger t)
 
 /* ---- the ends of a try ---- */
 
+static uint64_t random_u64(void)
+{
+    uint64_t r;
+    random_bytes(&r, sizeof(r));
+    return r;
+}
+
 static void host_rest(struct host *h, enum host_state state)
 {
     h->state = state;
@@ -278,12 +303,24 @@ static void host_rest(struct host *h, enum host_state state)
     asks_host_ended(h, state == HOST_IDLE);
 }
 
+/*
+ * A CA whose certificates are to be replaced as they come (a window in the past, again and again)
+ * is asked more and more rarely, as after failures.
+ */
+static int64_t pause_of(const struct host *h)
+{
+    const int64_t now = wall_s(), life = h->served.until - h->served.not_before;
+    unsigned lately = 0;
+    for (unsigned i = 0; i < h->rec.n_history; i++)
+        lately +=
+            strcmp(h->rec.history[i].what, "issued") == 0 && h->rec.history[i].at > now - DAY_S;
+    return MAX(MIN(renew_backoff(MAX(lately, 1), random_u64()), life / 4), PAUSE_LEAST);
+}
+
 void host_succeeded(struct host *h)
 {
-    /* A CA whose certificates are to be replaced as they come is not asked without a pause. */
-    const int64_t life = h->served.until - h->served.not_before;
-    h->rec.failures = 0;
-    h->rec.next_at = wall_s() + MIN(PAUSE_S, life / 4);
+    h->rec.failures = h->postponed = 0;
+    h->rec.next_at = wall_s() + pause_of(h);
     h->rec.error.at = 0;
     h->warned_at = 0;
     host_rest(h, HOST_IDLE);
@@ -297,13 +334,6 @@ static void set_error(struct host *h, const char *ca, const char *text, const ch
     text_copy(h->rec.error.hint, sizeof(h->rec.error.hint), str_of(hint));
 }
 
-static uint64_t random_u64(void)
-{
-    uint64_t r;
-    random_bytes(&r, sizeof(r));
-    return r;
-}
-
 void host_failed(struct host *h, const struct acme_fail *f, const char *ca)
 {
     if (f->kind == ACME_BUSY || f->kind == ACME_LIMITED) {
@@ -312,7 +342,9 @@ void host_failed(struct host *h, const struct acme_fail *f, const char *ca)
         return;
     }
     h->rec.failures++;
-    h->rec.next_at = MAX(wall_s() + renew_backoff(h->rec.failures, random_u64()), f->retry_at);
+    h->postponed = 0;
+    h->rec.next_at = MAX(wall_s() + renew_backoff(h->rec.failures, random_u64()),
+                         MIN(f->retry_at, wall_s() + DAY_S));
     set_error(h, ca, f->text, f->hint);
     host_record_event(&h->rec, wall_s(), false, "failed", f->text);
     log_error("no certificate", "host", "%s", h->name, "ca", "%s", ca, "step", "%s", f->step,
@@ -323,8 +355,10 @@ void host_failed(struct host *h, const struct acme_fail *f, const char *ca)
 
 void host_postponed(struct host *h, int64_t until, const char *why, const char *ca)
 {
-    const int64_t wait = MAX(until - wall_s(), 1);
+    const int64_t least = MIN((int64_t)1 << MIN(h->postponed, 6u), POSTPONE_MAX);
+    const int64_t wait = MAX(until - wall_s(), least);
     const bool same = strcmp(h->rec.error.text, why) == 0;
+    h->postponed++;
     h->rec.next_at = wall_s() + wait + (int64_t)(random_u64() % (uint64_t)(wait / 10 + 1));
     set_error(h, ca, why, NULL);
     if (!same) {
@@ -457,7 +491,7 @@ static void host_add(struct issuer *is, struct str name)
     arena_free(&a);
 }
 
-/* A changed account or CA may be the cure: whoever waits after a failure tries at once. */
+/* A changed account, CA or way in may be the cure: whoever waits after a failure tries at once. */
 static bool cure_possible(const struct issuer *is, const struct conf *c)
 {
     const struct conf_acme *old = &is->conf->acme, *now = &c->acme;
@@ -467,6 +501,10 @@ static bool cure_possible(const struct issuer *is, const struct conf *c)
                 str_eq(old->dns_hook, now->dns_hook) && str_eq(old->profile, now->profile);
     for (unsigned i = 0; same && i < now->n_cas; i++)
         same = str_eq(old->cas[i].url, now->cas[i].url);
+    same = same && is->conf->n_listens == c->n_listens && is->conf->public_http == c->public_http &&
+           is->conf->public_https == c->public_https;
+    for (unsigned i = 0; same && i < c->n_listens; i++)
+        same = is->conf->listens[i].kind == c->listens[i].kind;
     return !same || memcmp(old->challenges, now->challenges, sizeof(now->challenges)) != 0;
 }
 

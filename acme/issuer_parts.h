@@ -62,7 +62,8 @@ struct host {
     struct turn_task now; /* due at once: the wheel of deadlines is slower */
     struct ca_call *ari_call;
     struct list asks;
-    int64_t warned_at; /* of the end that is near */
+    int64_t warned_at;  /* of the end that is near */
+    unsigned postponed; /* in a row, since this process began */
     char preflight_text[1024];
 
     /* the try under way */
@@ -125,6 +126,7 @@ void cas_close(struct issuer *is);
 struct issuer_ca *cas_find(struct issuer *is, struct str name);
 /* One more order; 0: go, and it is counted; else ms until there may be room. */
 uint64_t cas_take_place(struct issuer_ca *ca);
+void cas_leave_place(struct issuer_ca *ca); /* as if it had not been taken */
 
 /* ---- issuer_ask.c ---- */
 void asks_host_ended(struct host *h, bool ok); /* answers who waits for this host */

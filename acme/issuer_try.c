@@ -3,13 +3,15 @@
  * look whether the host can be found, an order (rehearsed at the staging CA after a failure), the
  * store. When the next try is, is issuer.c's.
  */
+#include <openssl/crypto.h>
 #include <stdlib.h>
 
 #include "acme/cert_store.h"
 #include "acme/issuer_parts.h"
 #include "base/log.h"
 
-#define OWNED_S 30 /* another headgate renews it: looked at again then */
+#define OWNED_S 30   /* another headgate renews it: looked at again then */
+#define ROOM_MS 1000 /* the orders under way may fill a limit: looked at again then */
 
 static const char NO_WAY[] =
     "none of acme.challenge can work for this host: tls-alpn-01 needs listen.https, http-01 needs "
@@ -72,13 +74,21 @@ static bool renewal_exempt(const struct host *h, const struct issuer_ca *ca)
            ca_url(ca->ca, CA_RENEWAL_INFO)[0];
 }
 
+/* An order of before is gone on with: no new one is made. */
+static bool goes_on(const struct host *h, const struct issuer_ca *ca)
+{
+    return h->rec.pending.url[0] && strcmp(h->rec.pending.ca, ca->name) == 0;
+}
+
 /* May this one be asked now? Else the earliest moment is kept in *c. */
 static bool may_ask(const struct host *h, struct issuer_ca *ca, struct choice *c)
 {
     int64_t until = ca_paused_until(ca->ca);
     const char *why = "the CA asked to be left alone for a while";
     struct ledger_verdict v;
-    if (until <= wall_s()) {
+    if (until <= wall_s() && goes_on(h, ca)) {
+        until = 0;
+    } else if (until <= wall_s()) {
         v = ledger_ask(ca->ledger, str_of(h->name), renewal_exempt(h, ca), wall_s());
         until = v.until;
         why = v.text;
@@ -233,7 +243,7 @@ static void order_begin(struct host *h)
     const bool rehearsal = h->ca != h->target;
     if (!rehearsal && renewal_exempt(h, h->ca))
         spec.replaces = str_of(h->served.ari_id);
-    if (!rehearsal && strcmp(h->rec.pending.ca, h->ca->name) == 0 && h->rec.pending.url[0]) {
+    if (!rehearsal && goes_on(h, h->ca)) {
         spec.resume_url = str_of(h->rec.pending.url);
         spec.resume_key = str_of(h->rec.pending.key);
     }
@@ -242,14 +252,50 @@ static void order_begin(struct host *h)
     host_tell(h);
 }
 
+/* Orders under way count only as they end: with them, is there room for one more in the limits? */
+static bool fits_beside(const struct host *h)
+{
+    const struct ledger *l = h->ca->ledger;
+    const int64_t now = wall_s();
+    const struct ledger_left all = ledger_left(l, LEDGER_ORDERS, str_of(h->name), now),
+                             same = ledger_left(l, LEDGER_DOMAIN, str_of(h->name), now);
+    if (goes_on(h, h->ca) || (!all.limit && !same.limit))
+        return true;
+    struct arena *a = arena_new(4096);
+    const struct str domain = ledger_domain(a, str_of(h->name));
+    unsigned orders = 0, of_domain = 0;
+    LIST_EACH (&h->is->hosts, it) {
+        const struct host *x = container_of(it, struct host, link);
+        if (x->ca != h->ca || !x->order)
+            continue;
+        orders++;
+        of_domain += str_eq(ledger_domain(a, str_of(x->name)), domain);
+    }
+    arena_free(&a);
+    return (!all.limit || all.used + orders < all.limit) &&
+           (!same.limit || same.used + of_domain < same.limit || renewal_exempt(h, h->ca));
+}
+
 void try_order(struct host *h)
 {
     enum conf_challenge ignored[CONF_CHALLENGES];
+    struct choice c = {0};
     if (!challenges_for(h, ignored)) {
         fail_here(h, ACME_LOCAL, "order", NO_WAY);
         return;
     }
-    const uint64_t wait = cas_take_place(h->ca);
+    uint64_t wait = cas_take_place(h->ca);
+    if (!wait && !may_ask(h, h->ca, &c)) {
+        /* While it waited, others took what was left, or the CA began to pause. */
+        cas_leave_place(h->ca);
+        release(h);
+        try_next(h);
+        return;
+    }
+    if (!wait && !fits_beside(h)) {
+        cas_leave_place(h->ca);
+        wait = ROOM_MS;
+    }
     if (wait)
         host_queue(h, wait);
     else
@@ -280,12 +326,17 @@ static void on_hide(void *ctx, const struct challenge *c)
     h->shown_id = 0;
 }
 
+static void forget_pending(struct host *h)
+{
+    OPENSSL_cleanse(&h->rec.pending, sizeof(h->rec.pending));
+}
+
 static const char *on_save(void *ctx, struct str url, struct str key_pem)
 {
     struct host *h = ctx;
     if (h->ca != h->target)
         return NULL; /* a rehearsal is not worth it */
-    h->rec.pending.url[0] = h->rec.pending.key[0] = '\0';
+    forget_pending(h);
     if (url.n >= sizeof(h->rec.pending.url) || key_pem.n >= sizeof(h->rec.pending.key))
         return "the order's URL is too long to be kept";
     text_copy(h->rec.pending.ca, sizeof(h->rec.pending.ca), str_of(h->ca->name));
@@ -300,24 +351,27 @@ static const char *on_save(void *ctx, struct str url, struct str key_pem)
     return err ? words : NULL;
 }
 
-static void note(struct host *h, enum ledger_event e)
+static void on_spent(void *ctx, enum order_spent what, bool renewal)
 {
+    static const enum ledger_event events[] = {[ORDER_SPENT_ORDER] = LEDGER_ORDERED,
+                                               [ORDER_SPENT_VALIDATION] = LEDGER_FAILED,
+                                               [ORDER_SPENT_CERTIFICATE] = LEDGER_ISSUED};
+    struct host *h = ctx;
+    const bool kept = what == ORDER_SPENT_CERTIFICATE && h->ca == h->target;
+    /* One that could not be fetched or stored is fetched again: it counts once. */
+    if (kept && h->rec.pending.issued)
+        return;
     struct arena *a = arena_new(1024);
     const char *err =
-        ledger_add(h->ca->ledger, a, e, str_of(h->name), renewal_exempt(h, h->ca), wall_s());
+        ledger_add(h->ca->ledger, a, events[what], str_of(h->name), renewal, wall_s());
     if (err)
         log_error("ledger of orders is not stored", "ca", "%s", h->ca->name, "cause", "%s",
                   issuer_words(h->is, a, err));
     arena_free(&a);
-}
-
-static void on_spent(void *ctx, bool order, bool failed_validation)
-{
-    struct host *h = ctx;
-    if (order)
-        note(h, LEDGER_ORDERED);
-    if (failed_validation)
-        note(h, LEDGER_FAILED);
+    if (kept) {
+        h->rec.pending.issued = true;
+        host_save(h);
+    }
 }
 
 static void on_step(void *ctx, const char *step)
@@ -347,14 +401,13 @@ static void issued(struct host *h, const struct order_result *r)
     struct arena *a = arena_new(32 * 1024);
     const struct cert_unit unit = {r->cert.pem, r->key_pem, meta_of(a, h, r)};
     const char *err = cert_store_write(a, h->is->state, h->ca->name, str_of(h->name), &unit);
-    note(h, LEDGER_ISSUED);
     host_serve(h, h->ca->name, &r->cert, r->key_pem);
     log_info("certificate issued", "host", "%s", h->name, "ca", "%s", h->ca->name, "hours", "%ld",
              (long)((r->cert.not_after - wall_s()) / 3600));
     if (err) {
         fail_here(h, ACME_LOCAL, "store", issuer_words(h->is, a, err));
     } else {
-        h->rec.pending.url[0] = h->rec.pending.key[0] = '\0';
+        forget_pending(h);
         host_record_event(&h->rec, wall_s(), true, "issued", h->ca->name);
         release(h);
         host_succeeded(h);
@@ -362,9 +415,17 @@ static void issued(struct host *h, const struct order_result *r)
     arena_free(&a);
 }
 
-static bool graver(enum acme_fail_kind kind, enum acme_fail_kind than)
+static bool waits(const struct acme_fail *f)
 {
-    return than == ACME_FINE || (kind != ACME_BUSY && than == ACME_BUSY);
+    return f->kind == ACME_BUSY || f->kind == ACME_LIMITED;
+}
+
+/* A failure, whose retry does not wait for a CA's word, before a wait; then the shorter wait. */
+static bool counts_more(const struct acme_fail *f, const struct acme_fail *than)
+{
+    if (than->kind == ACME_FINE || !waits(than))
+        return than->kind == ACME_FINE;
+    return !waits(f) || (f->retry_at && f->retry_at < than->retry_at);
 }
 
 static void refused(struct host *h, const struct acme_fail *f)
@@ -373,7 +434,7 @@ static void refused(struct host *h, const struct acme_fail *f)
     const struct acme_fail why = *f;
     const bool more = h->ca_at + 1 < h->is->n_order && why.kind != ACME_LOCAL;
     text_copy(ca, sizeof(ca), str_of(h->ca->name));
-    if (graver(why.kind, h->fail.kind)) {
+    if (counts_more(&why, &h->fail)) {
         h->fail = why;
         text_copy(h->fail_ca, sizeof(h->fail_ca), str_of(ca));
     }
@@ -391,12 +452,24 @@ static void refused(struct host *h, const struct acme_fail *f)
     }
 }
 
+/* Trouble of the staging CA says nothing about the host, and must not hold up its certificate. */
+static bool is_its_own(const struct acme_fail *f)
+{
+    return waits(f) || f->kind == ACME_NETWORK || f->kind == ACME_ACCOUNT;
+}
+
 static void on_done(void *ctx, const struct order_result *r)
 {
     struct host *h = ctx;
     h->order = NULL; /* it closes itself */
     h->ca->under_way--;
-    if (r->fail) {
+    if (r->fail && h->ca != h->target && is_its_own(r->fail)) {
+        log_warn("no dry run", "host", "%s", h->name, "ca", "%s", h->ca->name, "cause", "%s",
+                 r->fail->text);
+        h->rehearsed = true;
+        release(h);
+        try_next(h);
+    } else if (r->fail) {
         refused(h, r->fail);
     } else if (h->ca == h->target) {
         issued(h, r);

@@ -367,6 +367,7 @@ static void issuing(struct order *o)
 
 static void issued(struct order *o)
 {
+    o->ops->spent(o->ctx, ORDER_SPENT_CERTIFICATE, o->renewal);
     go(o, S_FETCHING);
 }
 
@@ -501,7 +502,7 @@ static void not_validated_yet(struct order *o)
 static void not_validated(struct order *o)
 {
     enum conf_challenge ignored;
-    o->ops->spent(o->ctx, false, true);
+    o->ops->spent(o->ctx, ORDER_SPENT_VALIDATION, o->renewal);
     way_failed(o);
     if (next_way(o, &ignored)) {
         log_info("the next challenge is tried", "host", "%s", o->spec.host.p, "cause", "%s",

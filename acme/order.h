@@ -26,6 +26,14 @@ struct order_spec {
 
 struct order;
 
+/* What counts against a CA's limits. */
+enum order_spent {
+    ORDER_SPENT_ORDER,      /* one was made */
+    ORDER_SPENT_VALIDATION, /* one failed */
+    ORDER_SPENT_CERTIFICATE /* it was issued, whether we get it or not; of an order that is gone on
+                               with: now or before */
+};
+
 struct order_result {
     const struct acme_fail *fail; /* NULL: there is a certificate */
     struct cert_facts cert;
@@ -44,8 +52,8 @@ struct order_ops {
     /* From here on the order can be resumed: to be on disk when it returns. NULL or a sentence,
      * which fails the order. An empty url: there is nothing to resume any more. */
     const char *(*save)(void *ctx, struct str url, struct str key_pem);
-    /* A try of the CA's budget was used: an order was made / a validation failed. */
-    void (*spent)(void *ctx, bool order, bool failed_validation);
+    /* `renewal`: the CA has taken the order as one (RFC 9773 5), which it counts otherwise. */
+    void (*spent)(void *ctx, enum order_spent what, bool renewal);
     void (*step)(void *ctx, const char *step); /* "waiting for validation by http-01", for people */
     /* The end; the order is closed by itself afterwards, the result borrowed. */
     void (*done)(void *ctx, const struct order_result *r);

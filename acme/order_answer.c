@@ -42,10 +42,19 @@ static enum order_event read_order(struct order *o, const struct ca_answer *a)
     return (enum order_event)v.status;
 }
 
+/* RFC 9773 5: a CA that takes the order as a renewal repeats what it replaces, always. */
+static bool is_renewal(const struct order *o, const json_t *j)
+{
+    const json_t *v = json_object_get(j, "replaces");
+    struct str id = {json_string_value(v), json_string_length(v)};
+    return id.n && str_eq(id, o->spec.replaces);
+}
+
 /* The order is there: it and its key are stored before anything else is done with it. */
 static enum order_event read_new_order(struct order *o, const struct ca_answer *a)
 {
-    o->ops->spent(o->ctx, true, false);
+    o->renewal = is_renewal(o, a->json);
+    o->ops->spent(o->ctx, ORDER_SPENT_ORDER, o->renewal);
     if (!a->location.n)
         return unusable(o, "it does not say where the new order is (Location)");
     o->url = arena_strz(o->arena, a->location);
@@ -125,6 +134,8 @@ static enum order_event read_answer(struct order *o, const struct ca_answer *a)
     case S_ORDERING:
         return read_new_order(o, a);
     case S_RESUMING:
+        o->renewal = is_renewal(o, a->json);
+        return read_order(o, a);
     case S_READYING:
     case S_FINALIZING:
     case S_PROCESSING:

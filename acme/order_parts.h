@@ -68,6 +68,7 @@ struct order {
     struct str key_pem;
     unsigned orders, finalizes;
     bool resumed, saved, without_replaces, without_profile;
+    bool renewal; /* the CA says so */
 
     /* Ways to prove the name, by what the authorization said. */
     struct way {

@@ -58,7 +58,7 @@ static struct {
     unsigned looks;                   /* that many find nothing decided */
     int64_t retry_in;                 /* s, said with each of those */
     bool authorized, under_way, late; /* late: ready some looks after validation */
-    bool has_no_profile, no_location;
+    bool has_no_profile, no_location, knows_renewals;
     unsigned profile_looks, unread_looks; /* so many before its directory was read */
     const char *odd_step, *odd_json;      /* a body in place of that step's */
     const char *chains[4];                /* "LI", the first and its alternates */
@@ -68,7 +68,8 @@ static struct {
     unsigned orders, looked;
     int kind; /* of the challenge that it was told of; -1: none */
     EVP_PKEY *csr_key;
-    const char *host; /* that is ordered */
+    const char *host;    /* that is ordered */
+    struct str replaces; /* by it */
 } fake;
 
 static struct {
@@ -182,6 +183,8 @@ static json_t *order_object(void)
                           BASE "/authorization", "finalize", BASE "/finalize");
     if (strcmp(fake.status, "valid") == 0)
         json_object_set_new(j, "certificate", json_string(BASE "/certificate/0"));
+    if (fake.knows_renewals && fake.replaces.n)
+        json_object_set_new(j, "replaces", json_text(fake.replaces));
     return j;
 }
 
@@ -349,6 +352,9 @@ struct ca_call *ca_post(struct ca *ca, enum ca_resource r, const char *url, json
     trace(arena_fmt(fake.arena, "%s%s%s", step, json_object_get(payload, "replaces") ? "+r" : "",
                     json_object_get(payload, "profile") ? "+p" : "")
               .p);
+    if (strcmp(step, "newOrder") == 0)
+        fake.replaces =
+            arena_str(fake.arena, str_of(json_string_value(json_object_get(payload, "replaces"))));
     fake.call = c;
     loop_at_turn_end(&c->task, answer);
     return c;
@@ -391,10 +397,12 @@ static const char *on_save(void *ctx UNUSED, struct str url, struct str key_pem)
     return url.n ? seen.save_error : NULL;
 }
 
-static void on_spent(void *ctx UNUSED, bool order, bool failed)
+static void on_spent(void *ctx UNUSED, enum order_spent what, bool renewal)
 {
-    assert_int_not_equal(order, failed);
-    trace(order ? "spent" : "failed");
+    static const char *const names[] = {[ORDER_SPENT_ORDER] = "spent",
+                                        [ORDER_SPENT_VALIDATION] = "failed",
+                                        [ORDER_SPENT_CERTIFICATE] = "issued"};
+    trace(arena_fmt(fake.arena, "%s%s", names[what], renewal ? "-renewal" : "").p);
 }
 
 static void on_step(void *ctx UNUSED, const char *step)

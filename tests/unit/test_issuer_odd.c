@@ -103,6 +103,217 @@ static void word_about_the_certificate_before(void **state UNUSED)
     assert_null(ca_named("one")->done); /* nobody listens to it any more */
 }
 
+/* ---- limits ---- */
+
+static const struct ledger *ledger_of(const char *ca)
+{
+    return cas_find(is, str_of(ca))->ledger;
+}
+
+static void ledger_fill(enum ledger_event e, const char *name, unsigned times)
+{
+    struct ledger *l = cas_find(is, STR("one"))->ledger;
+    for (unsigned i = 0; i < times; i++)
+        assert_null(ledger_add(l, arena, e, str_of(name), false, wall_s()));
+}
+
+static void limit_reached_in_the_queue(void **state UNUSED)
+{
+    conf_cas[0].le_limits = true;
+    start();
+    cas_find(is, STR("one"))->tokens = 0;
+    due();
+    ledger_fill(LEDGER_FAILED, "a.example.org", 5);
+    cas_find(is, STR("one"))->tokens = 1000;
+    due();
+    assert_int_equal(n_orders, 0);
+    assert_int_equal(told.step, ISSUER_WAITING);
+    assert_non_null(strstr(told.error, "failed validations"));
+    assert_int_equal(cas_find(is, STR("one"))->under_way, 0);
+}
+
+/* 49 of 50 certificates of the domain are used, and two hosts of it are due. */
+static void last_place_of_a_limit(void **state UNUSED)
+{
+    const struct str both[] = {host, STR("b.example.org")};
+    conf_cas[0].le_limits = true;
+    start();
+    for (unsigned i = 0; i < 49; i++)
+        ledger_fill(LEDGER_ISSUED, arena_fmt(arena, "x%u.example.org", i).p, 1);
+    issuer_use(is, &conf, both, 2);
+    struct host *other = host_find(is, both[1]);
+    due();
+    assert_int_equal(n_orders, 1);
+    host_event(other, TRIGGER_DUE);
+    assert_int_equal(n_orders, 1);
+    assert_int_equal(other->state, HOST_QUEUED);
+    struct order *o = last_order();
+    o->ops->spent(o->ctx, ORDER_SPENT_CERTIFICATE, false);
+    order_succeeds(o);
+    other->due.fire(&other->due);
+    assert_int_equal(n_orders, 1);
+    assert_int_equal(other->state, HOST_WAITING);
+    assert_in_range(other->rec.next_at - wall_s(), 6 * 86400, 8 * 86400);
+}
+
+static void order_of_before_needs_no_place(void **state UNUSED)
+{
+    conf_cas[0].le_limits = true;
+    start();
+    due();
+    struct order *o = last_order();
+    assert_null(o->ops->save(o->ctx, STR("https://ca.test/order/9"), STR("KEY")));
+    start(); /* killed and started again */
+    ledger_fill(LEDGER_ORDERED, "b.example.org", 300);
+    due();
+    assert_string_equal(last_order()->resume_url, "https://ca.test/order/9");
+}
+
+static void one_certificate_counts_once(void **state UNUSED)
+{
+    conf_cas[0].le_limits = true;
+    start();
+    due();
+    for (unsigned i = 0; i < 3; i++) { /* it cannot be fetched, or stored */
+        struct order *o = last_order();
+        if (i == 0)
+            assert_null(o->ops->save(o->ctx, STR("https://ca.test/order/9"), STR("KEY")));
+        o->ops->spent(o->ctx, ORDER_SPENT_CERTIFICATE, false);
+        order_fails(o, ACME_NETWORK, 0);
+        start();
+        later();
+    }
+    assert_int_equal(ledger_left(ledger_of("one"), LEDGER_DUPLICATES, host, wall_s()).used, 1);
+    struct order *o = last_order();
+    assert_null(o->ops->save(o->ctx, STR("https://ca.test/order/10"), STR("KEY")));
+    o->ops->spent(o->ctx, ORDER_SPENT_CERTIFICATE, false);
+    assert_int_equal(ledger_left(ledger_of("one"), LEDGER_DUPLICATES, host, wall_s()).used, 2);
+}
+
+static void renewals_count_as_the_ca_says(void **state UNUSED)
+{
+    conf_cas[0].le_limits = true;
+    first_certificate(NULL);
+    ca_named("one")->ari = "https://one.test/ari";
+    issuer_ask(is, 7, STR("renew"), host);
+    struct order *o = last_order();
+    assert_string_equal(o->replaces, the_host()->served.ari_id);
+    o->ops->spent(o->ctx, ORDER_SPENT_CERTIFICATE, true);
+    assert_int_equal(ledger_left(ledger_of("one"), LEDGER_DUPLICATES, host, wall_s()).used, 0);
+    order_succeeds(o);
+    issuer_ask(is, 7, STR("renew"), host);
+    o = last_order();
+    assert_null(o->ops->save(o->ctx, STR("https://ca.test/order/10"), STR("KEY")));
+    o->ops->spent(o->ctx, ORDER_SPENT_CERTIFICATE, false); /* it would not have it as a renewal */
+    assert_int_equal(ledger_left(ledger_of("one"), LEDGER_DUPLICATES, host, wall_s()).used, 1);
+}
+
+/* ---- several CAs ---- */
+
+static void staging_in_trouble(void **state UNUSED)
+{
+    static const enum acme_fail_kind its_own[] = {ACME_BUSY, ACME_NETWORK, ACME_LIMITED,
+                                                  ACME_ACCOUNT};
+    conf_cas[0].staging = STR("https://one-staging.test/dir");
+    conf_cas[0].staging_name = STR("one-staging");
+    start();
+    due();
+    for (unsigned i = 0; i < ARRAY_LEN(its_own); i++) {
+        order_fails(last_order(), ACME_INVALID, 0);
+        later();
+        assert_string_equal(last_order()->ca->name, "one-staging");
+        order_fails(last_order(), its_own[i], wall_s() + 3600);
+        assert_string_equal(last_order()->ca->name, "one");
+    }
+    order_succeeds(last_order());
+    served_by("one");
+}
+
+static void wait_of_one_ca_and_failure_of_another(void **state UNUSED)
+{
+    conf.acme.n_cas = 2;
+    start();
+    due();
+    order_fails(last_order(), ACME_LIMITED, wall_s() + 7 * 86400);
+    assert_string_equal(last_order()->ca->name, "two");
+    order_fails(last_order(), ACME_INVALID, 0);
+    assert_int_equal(the_host()->rec.failures, 1);
+    assert_in_range(the_host()->rec.next_at - wall_s(), 44, 76);
+    later();
+    order_fails(last_order(), ACME_LIMITED, wall_s() + 7 * 86400);
+    order_fails(last_order(), ACME_BUSY, wall_s() + 600);
+    assert_in_range(the_host()->rec.next_at - wall_s(), 599, 661);
+}
+
+/* ---- no CA is asked without a pause ---- */
+
+static void retry_after_a_second_for_ever(void **state UNUSED)
+{
+    start();
+    due();
+    for (unsigned i = 0; i < 8; i++) {
+        order_fails(last_order(), i % 2 ? ACME_LIMITED : ACME_BUSY, wall_s() + 1);
+        later();
+    }
+    order_fails(last_order(), ACME_LIMITED, wall_s() + 1);
+    assert_in_range(the_host()->rec.next_at - wall_s(), 59, 67);
+    later();
+    order_fails(last_order(), ACME_REFUSED, wall_s() + 30 * 86400);
+    assert_in_range(the_host()->rec.next_at - wall_s(), 86000, 86400);
+}
+
+static void window_in_the_past_for_ever(void **state UNUSED)
+{
+    start();
+    due();
+    for (unsigned i = 0; i < 6; i++) {
+        order_succeeds(last_order());
+        struct host *h = the_host();
+        text_copy(h->rec.ari.id, sizeof(h->rec.ari.id), str_of(h->served.ari_id));
+        h->rec.ari.chosen = 1;
+        assert_true(host_renew_at(h) <= wall_s());
+        assert_true(h->rec.next_at - wall_s() >= (44 << i));
+        later();
+    }
+}
+
+static void certificate_of_seconds(void **state UNUSED)
+{
+    start();
+    due();
+    order_succeeds_for(last_order(), -4, 6);
+    assert_in_range(the_host()->rec.next_at - wall_s(), 4, 5);
+}
+
+static void clock_was_ahead(void **state UNUSED)
+{
+    start();
+    due();
+    order_fails(last_order(), ACME_INVALID, 0);
+    the_host()->rec.next_at = wall_s() + 365 * 86400;
+    due();
+    order_fails(last_order(), ACME_INVALID, 0);
+    the_host()->rec.error.at = wall_s() + 3 * 86400;
+    the_host()->rec.next_at = the_host()->rec.error.at + 60;
+    due();
+    order_succeeds(last_order());
+    served_by("one");
+}
+
+static void another_way_in(void **state UNUSED)
+{
+    struct conf closed = conf;
+    closed.n_listens = 0;
+    start();
+    issuer_use(is, &closed, &host, 1);
+    due();
+    assert_int_equal(n_orders, 0);
+    issuer_use(is, &conf, &host, 1);
+    due();
+    order_succeeds(last_order());
+    served_by("one");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -113,6 +324,18 @@ int main(void)
         T(reload_in_the_middle_of_a_rehearsal),
         T(no_word_about_a_new_certificate),
         T(word_about_the_certificate_before),
+        T(limit_reached_in_the_queue),
+        T(last_place_of_a_limit),
+        T(order_of_before_needs_no_place),
+        T(staging_in_trouble),
+        T(wait_of_one_ca_and_failure_of_another),
+        T(one_certificate_counts_once),
+        T(renewals_count_as_the_ca_says),
+        T(retry_after_a_second_for_ever),
+        T(window_in_the_past_for_ever),
+        T(certificate_of_seconds),
+        T(clock_was_ahead),
+        T(another_way_in),
     };
     return cmocka_run_group_tests_name("issuer_odd", tests, NULL, NULL);
 }

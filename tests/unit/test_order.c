@@ -6,7 +6,7 @@
 
 /* ---- what goes well ---- */
 
-#define ISSUED         "finalize certificate done"
+#define ISSUED         "finalize issued certificate done"
 #define PROVEN_BY(way) "authorization show:" way " challenge validation hide "
 #define NEW            "newOrder spent save "
 
@@ -39,7 +39,7 @@ static void test_slow(void **state UNUSED)
     uint64_t from = now_ms();
     run(spec_of(HOST));
     expect_issued(NEW "authorization show:tls-alpn-01 challenge validation validation validation "
-                      "hide finalize order order order certificate done");
+                      "hide finalize order order order issued certificate done");
     assert_true(now_ms() - from >= 2 * (25 + 37 + 55));
 }
 
@@ -76,7 +76,7 @@ static void test_retry_after(void **state UNUSED)
     uint64_t from = now_ms();
     run(spec_of(HOST));
     expect_issued(NEW "authorization show:tls-alpn-01 challenge validation validation hide "
-                      "finalize order order certificate done");
+                      "finalize order order issued certificate done");
     assert_true(now_ms() - from >= 2 * 1000);
 }
 
@@ -267,6 +267,23 @@ static void test_replaces(void **state UNUSED)
     }
 }
 
+/* Only what the CA takes for a renewal is told of as one: it counts the others against its limits.
+ */
+static void test_renewal(void **state UNUSED)
+{
+    struct order_spec spec = spec_of(HOST);
+    spec.replaces = STR("a.b");
+    fake.authorized = true;
+    fake.knows_renewals = true;
+    run(spec);
+    expect_issued("newOrder+r spent-renewal save finalize issued-renewal certificate done");
+
+    memset(&seen, 0, sizeof(seen));
+    fake.troubles[0] = (struct trouble){"newOrder", 1, ACME_REFUSED, "alreadyReplaced", 0};
+    run(spec);
+    expect_issued("newOrder+r " NEW ISSUED);
+}
+
 static void test_profile(void **state UNUSED)
 {
     struct order_spec spec = spec_of(HOST);
@@ -312,6 +329,16 @@ static struct order_spec resumed(const char *status)
     return spec;
 }
 
+static void test_resumed_renewal(void **state UNUSED)
+{
+    fake.knows_renewals = true;
+    fake.replaces = STR("a.b");
+    struct order_spec spec = resumed("valid");
+    spec.replaces = STR("a.b");
+    run(spec);
+    expect_issued("order issued-renewal certificate done");
+}
+
 static void test_resumed(void **state UNUSED)
 {
     run(resumed("pending"));
@@ -323,7 +350,7 @@ static void test_resumed(void **state UNUSED)
     fake.looks = 1;
     run(spec);
     expect_issued("order authorization show:tls-alpn-01 validation hide finalize order order "
-                  "certificate done");
+                  "issued certificate done");
     fake.looks = 0;
 
     run(resumed("ready"));
@@ -332,13 +359,13 @@ static void test_resumed(void **state UNUSED)
     spec = resumed("processing");
     fake.looks = 1;
     run(spec);
-    expect_issued("order order certificate done");
+    expect_issued("order order issued certificate done");
     assert_true(str_eq(seen.key_pem, spec.resume_key));
     fake.looks = 0;
 
     spec = resumed("valid");
     run(spec);
-    expect_issued("order certificate done");
+    expect_issued("order issued certificate done");
     assert_true(str_eq(seen.key_pem, spec.resume_key));
 }
 
@@ -387,7 +414,7 @@ static void test_resumed_with_other_key(void **state UNUSED)
     fake.csr_key = test_key(NULL);
     run(spec);
     expect_failed(ACME_BROKEN, "neither stored nor used: the certificate is for another key",
-                  "order certificate forget done");
+                  "order issued certificate forget done");
 }
 
 /* ---- chains ---- */
@@ -411,14 +438,14 @@ static void chains(const char *first, const char *second, const char *third, con
 
 static void test_chains(void **state UNUSED)
 {
-    chains("LI", "LJ", NULL, "", "LI", "certificate done");
-    chains("LI", "LJ", NULL, "Root A", "LI", "certificate done");
-    chains("LI", "LJ", NULL, "Root B", "LJ", "certificate certificate done");
-    chains("LI", "LI", "LJ", "Root B", "LJ", "certificate certificate certificate done");
-    chains("LI", "LJ", NULL, "Root C", "LI", "certificate certificate done");
-    chains("LI", "EJ", NULL, "Root B", "LI", "certificate certificate done");
-    chains("L", "LJ", NULL, "", "LJ", "certificate certificate done");
-    chains("EI", "", "LI", "Root B", "LI", "certificate certificate certificate done");
+    chains("LI", "LJ", NULL, "", "LI", "issued certificate done");
+    chains("LI", "LJ", NULL, "Root A", "LI", "issued certificate done");
+    chains("LI", "LJ", NULL, "Root B", "LJ", "issued certificate certificate done");
+    chains("LI", "LI", "LJ", "Root B", "LJ", "issued certificate certificate certificate done");
+    chains("LI", "LJ", NULL, "Root C", "LI", "issued certificate certificate done");
+    chains("LI", "EJ", NULL, "Root B", "LI", "issued certificate certificate done");
+    chains("L", "LJ", NULL, "", "LJ", "issued certificate certificate done");
+    chains("EI", "", "LI", "Root B", "LI", "issued certificate certificate certificate done");
 }
 
 static void test_bad_chain(void **state UNUSED)
@@ -428,7 +455,7 @@ static void test_bad_chain(void **state UNUSED)
     fake.chains[1] = "L";
     run(spec_of(HOST));
     expect_failed(ACME_BROKEN, "neither stored nor used: the certificate expired on",
-                  NEW "finalize certificate certificate forget done");
+                  NEW "finalize issued certificate certificate forget done");
 }
 
 /* ---- a CA that means ill ---- */
@@ -589,6 +616,8 @@ int main(void)
         TEST(not_saved),
         TEST(limited),
         TEST(replaces),
+        TEST(renewal),
+        TEST(resumed_renewal),
         TEST(profile),
         TEST(resumed),
         TEST(not_resumed),
