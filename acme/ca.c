@@ -433,7 +433,8 @@ static void call_run(struct ca_call *c)
                                              .key = c->kind == CALL_GET ? NULL : ca->key,
                                              .kid = c->kid,
                                              .payload = c->payload,
-                                             .step = c->step},
+                                             .step = c->step,
+                                             .aside = c->kind == CALL_GET},
                          on_call_answer, c);
 }
 

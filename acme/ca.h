@@ -82,7 +82,8 @@ typedef void ca_done(void *ctx, const struct ca_answer *a);
  */
 struct ca_call *ca_post(struct ca *ca, enum ca_resource r, const char *url, json_t *payload,
                         const char *step, ca_done *done, void *ctx);
-/* Unsigned (RFC 9773 4.1). `suffix` is put behind the resource's URL with a slash. */
+/* Unsigned (RFC 9773 4.1). `suffix` is put behind the resource's URL with a slash. A server that
+ * is too busy for these is not paused: orders do not depend on them. */
 struct ca_call *ca_get(struct ca *ca, enum ca_resource r, const char *suffix, const char *step,
                        ca_done *done, void *ctx);
 void ca_call_cancel(struct ca_call **c); /* fine on NULL */

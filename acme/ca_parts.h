@@ -79,6 +79,7 @@ struct wire_spec {
     const char *kid; /* NULL: the key itself is sent */
     struct str payload;
     const char *step;
+    bool aside; /* its failure says nothing of the CA's other parts */
 };
 /* Never calls `done` before it returned. */
 struct wire *wire_start(struct ca *ca, const struct wire_spec *spec, ca_done *done, void *ctx);

@@ -30,6 +30,7 @@ struct wire {
     struct fetch *fetch;
     uint64_t began; /* loop ms */
     unsigned tries;
+    bool aside;
 };
 
 static void send_it(struct wire *w);
@@ -61,7 +62,8 @@ void wire_cancel(struct wire **wp)
 
 static void wire_tell(struct wire *w, struct ca_answer *a, struct acme_fail *fail)
 {
-    ca_heard(w->ca, fail);
+    if (!w->aside)
+        ca_heard(w->ca, fail);
     a->fail = fail->kind == ACME_FINE ? NULL : fail;
     wire_end(w);
     w->done(w->ctx, a);
@@ -156,7 +158,8 @@ struct wire *wire_start(struct ca *ca, const struct wire_spec *spec, ca_done *do
 {
     struct arena *a = arena_new(8192);
     struct wire *w = arena_znew(a, struct wire);
-    *w = (struct wire){.arena = a, .ca = ca, .step = spec->step, .done = done, .ctx = ctx};
+    *w = (struct wire){
+        .arena = a, .ca = ca, .step = spec->step, .done = done, .ctx = ctx, .aside = spec->aside};
     w->url = arena_strz(a, str_of(spec->url));
     w->kid = spec->kid ? arena_strz(a, str_of(spec->kid)) : NULL;
     w->payload = arena_str(a, spec->payload);

@@ -154,9 +154,11 @@ static const char *read_chain(struct chain *c, struct str pem)
 
 static const char *check_order(const struct chain *c)
 {
-    if (X509_check_ca(c->x[0]) == 0)
+    X509 *leaf = c->x[0];
+    /* The second alone is no CA for those who look at the key usage too. */
+    if (X509_check_ca(leaf) == 0 && !(X509_get_extension_flags(leaf) & EXFLAG_CA))
         return NULL;
-    struct str cn = name_of(c->a, X509_get_subject_name(c->x[0]));
+    struct str cn = name_of(c->a, X509_get_subject_name(leaf));
     return arena_fmt(c->a,
                      "the first certificate is that of a CA (" STR_FMT
                      "): the chain is in the wrong order, or the host's own is missing",

@@ -17,8 +17,26 @@
 /* ---- text ---- */
 
 /*
- * What a CA says goes to logs and terminals: control bytes become spaces, what is no UTF-8 a "?",
- * and a character that would be cut is left out.
+ * What would make a terminal do something: C0, DEL, C1, and the marks that turn the direction of
+ * what follows (U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069).
+ */
+static bool is_control(const char *p, size_t len)
+{
+    const unsigned char c = (unsigned char)p[0], last = (unsigned char)p[len - 1];
+    if (len == 1)
+        return c < 0x20 || c == 0x7f;
+    if (len == 2)
+        return c == 0xc2 && last < 0xa0;
+    if (len != 3 || c != 0xe2)
+        return false;
+    return (unsigned char)p[1] == 0x80
+               ? last == 0x8e || last == 0x8f || (last >= 0xaa && last <= 0xae)
+               : (unsigned char)p[1] == 0x81 && last >= 0xa6 && last <= 0xa9;
+}
+
+/*
+ * What a CA says goes to logs and terminals: controls become spaces, what is no UTF-8 a "?", and a
+ * character that would be cut is left out.
  */
 static void harmless(char *to, size_t cap, struct str from)
 {
@@ -26,11 +44,10 @@ static void harmless(char *to, size_t cap, struct str from)
     while (from.n && !o.over) {
         unsigned char c = (unsigned char)from.p[0];
         size_t len = c < 0x80 ? 1 : utf8_len(from.p, from.n);
-        bool control = c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)from.p[1] < 0xa0);
-        if (control)
-            out_char(&o, ' ');
-        else if (!len)
+        if (!len)
             out_char(&o, '?');
+        else if (is_control(from.p, len))
+            out_char(&o, ' ');
         else
             out_bytes(&o, from.p, len);
         from = str_sub(from, MAX(len, 1), from.n);

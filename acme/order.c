@@ -321,7 +321,8 @@ static void order_refused(struct order *o)
 {
     enum acme_fail_kind k = o->fail.kind;
     bool ours = k == ACME_REFUSED || k == ACME_LIMITED || k == ACME_BROKEN;
-    if (ours && o->spec.replaces.n && !o->without_replaces) {
+    /* A certificate of another account is "unauthorized", as a closed account is. */
+    if ((ours || k == ACME_ACCOUNT) && o->spec.replaces.n && !o->without_replaces) {
         log_info("the CA does not take the order as a renewal: ordered as a new certificate",
                  "host", "%s", o->spec.host.p, "cause", "%s", o->fail.text);
         o->without_replaces = true;

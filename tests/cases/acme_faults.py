@@ -19,6 +19,7 @@ import time
 import pebble
 from pebble import blocks, openssl
 from procs import wait_for
+from tls_backends import NEW_KEY
 
 STEPS = {"dir": "directory", "nonce-plz": "newNonce", "sign-me-up": "newAccount", "my-account": "account", "order-plz": "newOrder",
          "my-order": "order", "authZ": "authz", "chalZ": "challenge", "finalize-order": "finalize", "certZ": "cert", "revoke-cert": "revoke",
@@ -67,14 +68,14 @@ class Answer:
 class Exchange:
     """
     One request to the CA and what came of it, as kept in Proxy.log. step: a value of STEPS. protected, payload: of its JWS (None
-    where it has none; payload "" is a POST-as-GET). status 0: no answer was sent.
+    where it has none; payload "" is a POST-as-GET). host: whose order it belongs to; None: nobody's. status 0: no answer was sent.
     """
 
     def __init__(self, proxy, method, path, headers, body):
         self.proxy, self.method, self.path, self.headers, self.body = proxy, method, path, headers, body
-        self.step = STEPS.get(path.split("?")[0].split("/")[1], "other")
+        self.step = STEPS.get(path.split("?")[0].split("/")[1].partition("~")[0], "other")
         self.at, self.status, self.fault = time.time(), 0, None
-        self.protected = self.payload = self.answer = None
+        self.protected = self.payload = self.answer = self.host = None
         try:
             jws = json.loads(body)
             self.protected, payload = json.loads(unb64(jws["protected"])), unb64(jws["payload"])
@@ -159,15 +160,15 @@ class Rule:
 
 class Proxy:
     """
-    url: its directory. log: every Exchange, in the order that they came. ari: called with the certificate's id, gives an Answer.
-    profiles: {name: text} of the directory; None: none. meta: more of the directory's `meta`.
+    url: its directory; alias(NAME) is another one, of another CA for a client. log: every Exchange, in the order that they came.
+    ari: called with the certificate's id, gives an Answer. profiles: {name: text} of the directory; None: none. meta: more of the directory's `meta`.
     """
 
     def __init__(self, t, ca, ari=None, profiles=None, meta=None):
         self.t, self.ca, self.ari, self.profiles, self.meta = t, ca, ari, profiles, meta or {}
         self.lock, self.rules, self.log = threading.Lock(), [], []
         self.released = threading.Event()       # ends the stalls
-        self.csrs, self.local = {}, threading.local()
+        self.csrs, self.hosts, self.kinds, self.local = {}, {}, {}, threading.local()
         self.chains = Chains(self)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(ca.cert, ca.key)
@@ -198,6 +199,9 @@ class Proxy:
         self.released.set()
         self.released = threading.Event()
 
+    def alias(self, name):
+        return f"{self.url}~{name}"
+
     def count(self, step, since=0):
         return len(self.of(step, since))
 
@@ -208,6 +212,10 @@ class Proxy:
     def mark(self):
         return len(self.log)
 
+    def challenged(self, since=0):
+        """The kinds of challenge that the client said to be ready, in order."""
+        return [self.kinds[x.path] for x in self.of("challenge", since) if x.payload == {}]
+
     def wait(self, step, n=1, since=0):
         """Waits for n answered or broken off requests of that step."""
         wait_for(f"{n} × {step} at the CA", lambda: self.count(step, since) >= n)
@@ -216,6 +224,7 @@ class Proxy:
 
     def answer(self, x):
         with self.lock:
+            x.host = x.payload["identifiers"][0]["value"] if x.step == "newOrder" and x.payload else self.hosts.get(x.path)
             self.log.append(x)
             rule = next((r for r in self.rules if r.step == x.step and r.left > 0 and (not r.only or r.only(x))), None)
             if rule:
@@ -233,12 +242,26 @@ class Proxy:
         if x.step == "directory":
             a.rewrite(self.directory)
         if x.step == "finalize" and x.payload:
-            with self.lock:
-                self.csrs[x.path.rpartition("/")[2]] = unb64(x.payload["csr"])
-        if x.step in ("order", "finalize") and a.status == 200 and (a.json or {}).get("certificate"):
-            with self.lock:     # which certificate answers which CSR
-                self.csrs[a.json["certificate"].rpartition("/")[2]] = self.csrs.get(x.path.rpartition("/")[2])
+            self.csrs[x.path.rpartition("/")[2]] = unb64(x.payload["csr"])
+        self.learn(x, a)
         return a
+
+    def learn(self, x, a):
+        """Which host, challenge and CSR the CA's URLs are about, before a fault makes something else of them."""
+        told = a.json if a.status in (200, 201) else None
+        if not isinstance(told, dict):
+            return
+        path = lambda url: "/" + url.split("/", 3)[3]       # noqa: E731
+        urls = [told[k] for k in ("finalize", "certificate") if told.get(k)] + told.get("authorizations", [])
+        if x.step == "newOrder":
+            urls.append(a.get("location"))
+        if x.step == "authz":
+            urls += [c["url"] for c in told["challenges"]]
+            self.kinds.update({path(c["url"]): c["type"] for c in told["challenges"]})
+        if x.step in ("newOrder", "order", "finalize", "authz"):
+            self.hosts.update({path(u): x.host for u in urls})
+        if told.get("certificate"):
+            self.csrs[told["certificate"].rpartition("/")[2]] = self.csrs.get(x.path.rpartition("/")[2])
 
     def directory(self, d):
         if self.ari:
@@ -255,7 +278,7 @@ class Proxy:
                 if not c:
                     c = self.local.connection = http.client.HTTPSConnection("127.0.0.1", self.ca.port, context=self.ca.context)
                     c.connect()
-                c.putrequest(x.method, x.path, skip_host=True, skip_accept_encoding=True)
+                c.putrequest(x.method, x.path.partition("~")[0], skip_host=True, skip_accept_encoding=True)
                 for n, v in x.headers:
                     if n.lower() not in HOPS:
                         c.putheader(n, v)
@@ -444,29 +467,41 @@ class Chains:
         return folder
 
     def _sign(self, csr, sans, starts=-60, ends=86400 * 30, ca=False, usage="serverAuth", issuer=None, key_usage="critical,digitalSignature",
-              digest="sha256"):
-        """A leaf for the CSR (DER) and its names; from when to when in seconds from now. issuer: (cert, key) files."""
-        cert, key = issuer or self.proxy.ca.intermediate()
+              digest="sha256", more="", subject="leaf"):
+        """A certificate for the CSR (DER) and its names; from when to when in seconds from now. issuer: (cert, key) files. more: extensions."""
+        cert, key = issuer or self.proxy.ca.signer()
         folder = self._folder()
         at = lambda name: os.path.join(folder, name)        # noqa: E731
         stamp = lambda s: time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + s))      # noqa: E731
+        lines = ["[ca]", "default_ca=x", "[x]", f"database={at('index')}", f"new_certs_dir={folder}", "rand_serial=yes", f"default_md={digest}", "policy=p",
+                 "x509_extensions=e", "unique_subject=no", "[p]", "commonName=optional", "[e]", f"basicConstraints=critical,CA:{str(ca).upper()}",
+                 f"keyUsage={key_usage}", "subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid",
+                 *([f"subjectAltName={','.join(sans)}"] if sans else []), *([f"extendedKeyUsage={usage}"] if usage else []), more]
         with open(at("index"), "w"), open(at("conf"), "w") as f:
-            f.write(f"[ca]\ndefault_ca=x\n[x]\ndatabase={at('index')}\nnew_certs_dir={folder}\nrand_serial=yes\ndefault_md={digest}\npolicy=p\n"
-                    f"x509_extensions=e\nunique_subject=no\n[p]\ncommonName=optional\n[e]\n"
-                    + (f"subjectAltName={','.join(sans)}\n" if sans else "") +
-                    f"basicConstraints=critical,CA:{str(ca).upper()}\nextendedKeyUsage={usage}\nkeyUsage={key_usage}\n"
-                    "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n")
+            f.write("\n".join(lines) + "\n")
         with open(at("csr"), "wb") as f:
             f.write(csr)
         openssl("ca", "-batch", "-notext", "-config", at("conf"), "-in", at("csr"), "-inform", "DER", "-out", at("cert.pem"), "-startdate", stamp(starts),
-                "-enddate", stamp(ends), "-cert", cert, "-keyfile", key, "-subj", "/CN=leaf")
+                "-enddate", stamp(ends), "-cert", cert, "-keyfile", key, "-subj", "/CN=" + subject)
         with open(at("cert.pem")) as c, open(cert) as i:
             return blocks(c.read())[0] + i.read()
 
-    def _new_csr(self, *how):
+    def _issuer(self, how=(), **kw):
+        """Another intermediate of the same root: (cert, key) files."""
+        folder = self._folder()
+        key, request, cert = (os.path.join(folder, n) for n in ("ca.key", "ca.csr", "ca.pem"))
+        openssl("req", "-new", *(how or NEW_KEY[:4]), "-nodes", "-subj", "/CN=x", "-keyout", key, "-out", request, "-outform", "DER")
+        with open(request, "rb") as f:
+            kw = {"ca": True, "usage": None, "key_usage": "critical,keyCertSign,digitalSignature", "subject": "another intermediate", **kw}
+            text = blocks(self._sign(f.read(), [], issuer=self.proxy.ca.signer("root"), **kw))[0]
+        with open(cert, "w") as f:
+            f.write(text)
+        return cert, key
+
+    def _new_csr(self):
         folder = self._folder()
         key, csr = os.path.join(folder, "key"), os.path.join(folder, "csr")
-        openssl("req", "-new", *(how or ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")), "-nodes", "-subj", "/CN=other", "-keyout", key, "-out", csr,
+        openssl("req", "-new", *NEW_KEY, "-subj", "/CN=other", "-keyout", key, "-out", csr,
                 "-outform", "DER")
         with open(csr, "rb") as f:
             return f.read()
@@ -474,7 +509,7 @@ class Chains:
     def _own_ca(self):
         folder = self._folder()
         cert, key = os.path.join(folder, "ca.pem"), os.path.join(folder, "ca.key")
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", "/CN=another ca", "-keyout", key, "-out", cert)
+        openssl("req", "-x509", *NEW_KEY, "-days", "30", "-subj", "/CN=another ca", "-keyout", key, "-out", cert)
         return cert, key
 
     # what is to be taken
@@ -515,7 +550,7 @@ class Chains:
         subject = openssl("x509", "-noout", "-subject", "-nameopt", "compat", input=blocks(chain)[1]).strip().partition("=")[2]
         folder = self._folder()
         out = os.path.join(folder, "ca.pem")
-        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", subject.strip(), "-keyout",
+        openssl("req", "-x509", *NEW_KEY, "-days", "30", "-subj", subject.strip(), "-keyout",
                 os.path.join(folder, "ca.key"), "-out", out)
         with open(out) as f:
             return blocks(chain)[0] + f.read()
@@ -563,14 +598,27 @@ class Chains:
 
     def by_a_leaf(self, chain, csr, host):
         """Signed by one that is no CA."""
-        folder = self._folder()
-        key, request, cert = (os.path.join(folder, n) for n in ("leaf.key", "leaf.csr", "leaf.pem"))
-        openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=middle", "-keyout", key, "-out", request, "-outform", "DER")
-        with open(request, "rb") as f:
-            middle = self._sign(f.read(), ["DNS:middle.example.org"])
-        with open(cert, "w") as f:
-            f.write(blocks(middle)[0])
-        return blocks(self._sign(csr, [f"DNS:{host}"], issuer=(cert, key)))[0] + middle
+        return self._sign(csr, [f"DNS:{host}"], issuer=self._issuer(ca=False, key_usage="critical,digitalSignature"))
+
+    def by_one_that_may_not(self, chain, csr, host):
+        return self._sign(csr, [f"DNS:{host}"], issuer=self._issuer(key_usage="critical,digitalSignature"))
+
+    def expired_issuer(self, chain, csr, host):
+        return self._sign(csr, [f"DNS:{host}"], issuer=self._issuer(starts=-86400 * 9, ends=-3600))
+
+    def issuer_for_others(self, chain, csr, host):
+        """An intermediate that may sign for example.net alone."""
+        return self._sign(csr, [f"DNS:{host}"], issuer=self._issuer(more="nameConstraints=critical,permitted;DNS:example.net"))
+
+    def weak_issuer(self, chain, csr, host):
+        return self._sign(csr, [f"DNS:{host}"], issuer=self._issuer(("-newkey", "rsa:1024")))
+
+    def critical_extension(self, chain, csr, host):
+        """One that nobody knows."""
+        return self._sign(csr, [f"DNS:{host}"], more="1.2.3.4.5=critical,ASN1:UTF8String:x")
+
+    def no_use_at_all(self, chain, csr, host):
+        return self._sign(csr, [f"DNS:{host}"], key_usage="critical,cRLSign")
 
     def weak_digest(self, chain, csr, host):
         return self._sign(csr, [f"DNS:{host}"], digest="sha1")

@@ -113,13 +113,16 @@ class Pebble:
         status = json.loads(self.manage("cert-status-by-serial/" + serial))
         return status.get("Reason") if status["Status"] == "Revoked" else None
 
-    def intermediate(self):
-        """(certificate, key) that the leaves are signed with: files."""
+    def signer(self, kind="intermediate"):
+        """(certificate, key) that the leaves ("intermediate"), or those that sign them ("root"), are signed with: files."""
         out = []
-        for what in ("intermediates", "intermediate-keys"):
-            path = os.path.join(self.dir, what + ".pem")
-            with open(path, "w") as f:
-                f.write(self.manage(what + "/0"))
+        for what in (kind + "s", kind + "-keys"):
+            path = os.path.join(self.dir, f"{what}-{len(self.roots)}.pem")
+            if not os.path.exists(path):
+                new = f"{path}.{threading.get_ident()}"
+                with open(new, "w") as f:
+                    f.write(self.manage(what + "/0"))
+                os.rename(new, path)
             out.append(path)
         return tuple(out)
 
@@ -180,15 +183,21 @@ def blocks(pem):
     return [b + "\n" for b in BLOCK.findall(pem)]
 
 
+def facts(pem):
+    """{"issuer", "subject", "notBefore", "text": all that was printed}"""
+    text = openssl("x509", "-noout", "-issuer", "-subject", "-startdate", "-ext", "subjectAltName,basicConstraints", "-pubkey", input=pem)
+    return {"text": text, **dict(line.split("=", 1) for line in text.splitlines() if re.match(r"(issuer|subject|notBefore)=", line))}
+
+
 def serial(pem):
     return openssl("x509", "-noout", "-serial", input=pem).strip().partition("=")[2]
 
 
 def strict(t, chain, host, roots, key=None, at=None):
-    """Why a strict client, or we ourselves, would not take the chain (PEM, leaf first); "" when all is well. at: when, wall clock s."""
+    """Why a strict client, or we ourselves, would not take the chain (PEM, leaf first); "" when all is well. at: when, wall clock s; or now."""
     certs = blocks(chain)
-    if not certs:
-        return "no certificate"
+    if not 1 <= len(certs) <= 20:
+        return f"{len(certs)} certificates"
     folder = t.path(f"strict-{threading.get_ident()}")
     os.makedirs(folder, exist_ok=True)
     paths = {}
@@ -199,20 +208,19 @@ def strict(t, chain, host, roots, key=None, at=None):
     try:
         rest = ["-untrusted", paths["rest"]] if certs[1:] else []
         p = openssl("verify", "-x509_strict", "-auth_level", "2", "-purpose", "sslserver", "-no-CApath", "-no-CAstore", "-CAfile", paths["roots"], *rest,
-                    "-verify_hostname", host, "-attime", str(int(at or time.time())), paths["leaf"], check=False)
+                    "-verify_hostname", host.replace("*", "any"), "-attime", str(int(at or time.time())), paths["leaf"], check=False)
         if p.returncode:
             return p.stdout + p.stderr
-        for i, (cert, issuer) in enumerate(zip(certs, certs[1:])):
-            names = [openssl("x509", "-noout", f"-{what}", input=c).strip().partition("=")[2] for what, c in (("issuer", cert), ("subject", issuer))]
-            if names[0] != names[1]:
-                return f"certificate {i} is by {names[0]}, the next one is {names[1]}"
-        sans, basic = (openssl("x509", "-noout", "-ext", what, input=certs[0]) for what in ("subjectAltName", "basicConstraints"))
-        if "CA:TRUE" in basic:
+        told = [facts(c) for c in certs]
+        for i, (cert, issuer) in enumerate(zip(told, told[1:])):
+            if cert["issuer"] != issuer["subject"]:
+                return f"certificate {i} is by {cert['issuer']}, the next one is {issuer['subject']}"
+        if "CA:TRUE" in told[0]["text"]:
             return "the leaf is a CA"
-        sans = sans.splitlines()[1].strip()
+        sans = told[0]["text"].partition("Subject Alternative Name:")[2].splitlines()[1].strip()
         if sans != f"DNS:{host}":
             return f"its names are {sans}"
-        if key and openssl("pkey", "-pubout", input=key) != openssl("x509", "-noout", "-pubkey", input=certs[0]):
+        if key and openssl("pkey", "-pubout", input=key) not in told[0]["text"]:
             return "another key"
         return ""
     finally:
@@ -229,17 +237,17 @@ def site(*hosts, body="fine", extra=""):
 class Issuing:
     """A gate and its CA. `gate` is not started yet. `faults`: an acme_faults.Proxy in front of the CA, when `proxy` makes one."""
 
-    def __init__(self, t, config, acme="", top=None, proxy=None, workers=2, **pebble):
+    def __init__(self, t, config, acme="", top=None, proxy=None, workers=2, **kw):
         self.t = t
         self.gate = t.unstarted(config, top=top, workers=workers)
-        self.ca = Pebble(t, self.gate.http, self.gate.https, **pebble)
+        self.ca = Pebble(t, **{"http": self.gate.http, "https": self.gate.https, **kw})
         self.faults = proxy(t, self.ca) if proxy else None
-        self.acme(acme)
+        self.configure(config, acme)
 
-    def acme(self, extra=""):
-        """Writes `acme:` anew; a running gate is not told."""
-        sites = self.gate.text.partition("sites:\n")
-        self.gate.configure("sites:\n" + sites[2], top={"acme": self.ca.acme(extra, self.faults and self.faults.url)})
+    def configure(self, config, acme="", url=None, **top):
+        """Writes the file; a running gate is not told."""
+        self.gate.configure(config, top={"acme": self.ca.acme(acme, url or (self.faults and self.faults.url)), **top})
+        return self
 
     def start(self):
         self.gate.start()
@@ -278,42 +286,62 @@ class Issuing:
 
     # --- what is on disk
 
-    def unit(self, host):
-        """(chain, key, meta) of the host's unit; None when there is none."""
-        name = "_" + host[1:] if host.startswith("*") else host
-        folders = [f for f in glob.glob(os.path.join(self.gate.state, "certs", "*", name)) if not f.endswith(f"/local/{name}")]
-        assert len(folders) <= 1, folders
-        if not folders:
+    def units(self, host="*"):
+        """Folders of the hosts' units, the newest last."""
+        folders = glob.glob(os.path.join(self.gate.state, "certs", "*", "_" + host[1:] if host.startswith("*.") else host))
+        return sorted((f for f in folders if f"{os.sep}local{os.sep}" not in f), key=os.path.getmtime)
+
+    def unit(self, host, folder=None):
+        """(chain, key, meta) of the host's newest unit; None when there is none."""
+        folder = folder or (self.units(host) or [None])[-1]
+        if not folder:
             return None
         out = []
         for name in ("cert.pem", "key.pem", "meta.json"):
-            with open(os.path.join(folders[0], name)) as f:
+            with open(os.path.join(folder, name)) as f:
                 out.append(f.read())
         return out[0], out[1], json.loads(out[2])
 
     def check_store(self):
         """Every unit on disk is whole and one that a strict client takes. Returns the hosts that have one."""
-        hosts = []
-        for folder in glob.glob(os.path.join(self.gate.state, "certs", "*", "*")):
-            host = os.path.basename(folder)
-            if folder.endswith("/local/" + host):
-                continue
-            host = "*" + host[1:] if host.startswith("_") else host
-            chain, key, meta = self.unit(host)
-            # An old one may have ended while nobody renewed it; all else must hold.
-            why = strict(self.t, chain, host.replace("*", "any"), self.ca.roots, key, at=begins(chain) + 1)
+        hosts = set()
+        for folder in self.units():
+            name = os.path.basename(folder)
+            host = "*" + name[1:] if name.startswith("_") else name
+            chain, key, meta = self.unit(host, folder)
+            # One may have ended while nobody renewed it; all else must hold.
+            why = strict(self.t, chain, host, self.ca.roots, key, at=meta["not_before"] + 1)
             assert not why, f"{folder}: {why}"
             assert isinstance(meta, dict), meta
-            hosts.append(host)
-        return hosts
+            hosts.add(host)
+        return sorted(hosts)
 
-    def renew(self, host):
-        return self.gate.cli("certs", "renew", host)
+    # --- what it says of itself
 
+    def renew(self, host, guard=110):
+        """`headgate certs renew`: returns when the try is over."""
+        return self.gate.cli("certs", "renew", host, guard=guard)
 
-def begins(pem):
-    text = openssl("x509", "-noout", "-startdate", input=pem).strip().partition("=")[2]
-    return ssl.cert_time_to_seconds(text)
+    def renew_ok(self, host):
+        r = self.renew(host)
+        assert r.returncode == 0, f"certs renew {host}: {r.returncode}\n{r.stdout}{r.stderr}"
+        return r
+
+    def certs(self):
+        """{host: its part of `headgate certs --json`}"""
+        return {h["host"]: h for h in self.told()["hosts"]}
+
+    def told(self):
+        r = self.gate.cli("certs", "--json")
+        assert r.returncode == 0, (r.returncode, r.stdout, r.stderr)
+        return json.loads(r.stdout)
+
+    def wait_failed(self, *hosts, times=1):
+        """Waits until each host has failed so often in a row; returns {host: what is said of it}."""
+        def failed():
+            told = self.certs()
+            return all(told[h]["failures"] >= times for h in hosts) and told
+        return wait_for(f"failures of {', '.join(hosts)}", failed, every=0.05)
 
 
 class Watch(threading.Thread):
