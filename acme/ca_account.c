@@ -405,6 +405,7 @@ static void on_contact(void *ctx, const struct ca_answer *a)
     ca->wire = NULL;
     if (lost(a->fail)) {
         account_lost(ca);
+        ca->contact_tried = true; /* or a CA that never knows it would be asked without end */
     } else if (a->fail && (a->fail->kind == ACME_BUSY || a->fail->kind == ACME_NETWORK)) {
         give_up(ca, a->fail, ACME_ACCOUNT);
         return;

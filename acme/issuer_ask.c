@@ -18,9 +18,10 @@ struct ask {
     struct issuer *is;
     uint64_t id;
     char host[256];
-    unsigned at, failed;  /* roll-key: the CA whose turn it is, and how many would not */
-    struct ca_call *call; /* of revoke and roll-key */
-    char issuer[ISSUER_NAME_MAX];
+    char (*cas)[ISSUER_NAME_MAX]; /* roll-key: whose, in this order */
+    unsigned n_cas, at, failed;   /* the next of them, and how many would not */
+    struct ca_call *call;         /* of revoke and roll-key */
+    char issuer[ISSUER_NAME_MAX]; /* that is asked */
     char text[1024];
     struct deadline limit;
 };
@@ -151,6 +152,7 @@ static void ask_close(struct ask *k)
     list_remove(&k->link);
     list_remove(&k->wait);
     ca_call_cancel(&k->call);
+    free(k->cas);
     free(k);
 }
 
@@ -180,8 +182,10 @@ static void say(struct ask *k, const char *fmt, ...)
 static void on_limit(struct deadline *d)
 {
     struct ask *k = container_of(d, struct ask, limit);
-    say(k, "still under way: `headgate certs` shows how it stands");
-    ask_answer(k, true);
+    const bool known = !k->call; /* else its answer, if it comes, is nobody's any more */
+    say(k, known ? "still under way: `headgate certs` shows how it stands"
+                 : "the CA did not answer in time: whether it did it is not known; ask again");
+    ask_answer(k, known);
 }
 
 /* ---- renew ---- */
@@ -273,24 +277,41 @@ static void roll_next(struct ask *k);
 static void on_rolled(void *ctx, const struct ca_answer *ans)
 {
     struct ask *k = ctx;
-    const char *ca = k->is->order[k->at]->name;
     k->call = NULL;
     if (ans->fail) {
         k->failed++;
-        say(k, "%s: the account's key is the old one still: %s", ca, ans->fail->text);
+        say(k, "%s: the account's key is the old one still: %s", k->issuer, ans->fail->text);
     } else {
-        say(k, "%s: the account has a new key", ca);
+        say(k, "%s: the account has a new key", k->issuer);
     }
-    k->at++;
     roll_next(k);
 }
 
+/* Those of the time of the question: a reload may have changed their order. */
 static void roll_next(struct ask *k)
 {
-    if (k->at < k->is->n_order)
-        k->call = ca_roll_key(k->is->order[k->at]->ca, on_rolled, k);
-    else
+    struct issuer_ca *ca = NULL;
+    while (!ca && k->at < k->n_cas)
+        ca = cas_find(k->is, str_of(k->cas[k->at++]));
+    if (!ca) {
         ask_answer(k, k->failed == 0);
+        return;
+    }
+    text_copy(k->issuer, sizeof(k->issuer), str_of(ca->name));
+    k->call = ca_roll_key(ca->ca, on_rolled, k);
+}
+
+static void roll(struct ask *k)
+{
+    const struct issuer *is = k->is;
+    k->cas = calloc(is->n_order + 1, sizeof(k->cas[0]));
+    ASSERT(k->cas);
+    for (; k->n_cas < is->n_order; k->n_cas++)
+        text_copy(k->cas[k->n_cas], sizeof(k->cas[0]), str_of(is->order[k->n_cas]->name));
+    if (!k->n_cas)
+        say(k, "there is no `acme` in the configuration, so there is no account");
+    k->failed = k->n_cas == 0;
+    roll_next(k);
 }
 
 /* ---- all ---- */
@@ -309,10 +330,7 @@ void issuer_ask(struct issuer *is, uint64_t id, struct str what, struct str host
     if (str_eq(what, STR("list"))) {
         ask_answer(k, true);
     } else if (str_eq(what, STR("roll-key"))) {
-        if (!is->n_order)
-            say(k, "there is no `acme` in the configuration, so there is no account");
-        k->failed = is->n_order == 0;
-        roll_next(k);
+        roll(k);
     } else if (!h) {
         say(k, "%s: no host of the configuration gets its certificate by ACME under this name",
             k->host);

@@ -58,9 +58,12 @@ static struct issuer_ca *ca_new(struct issuer *is, struct str name, struct str u
 
 static void ledger_use(struct issuer *is, struct issuer_ca *ca, const struct ledger_limit *limits)
 {
-    struct arena *a = arena_new(1024);
     const char *err = NULL;
+    if (ca->ledger && ca->limits == limits)
+        return; /* it may know what a full disk did not take */
+    ca->limits = limits;
     ledger_close(&ca->ledger);
+    struct arena *a = arena_new(1024);
     ca->ledger =
         ledger_open(a, arena_fmt(a, "%s/acme/%s/ledger", is->state, ca->name).p, limits, &err);
     if (err)

@@ -22,6 +22,7 @@ struct issuer_ca {
     char name[ISSUER_NAME_MAX];
     struct ca *ca;
     struct ledger *ledger;
+    const struct ledger_limit *limits; /* that it was opened with */
     bool known;                 /* it looks from the internet: what is sure here is sure there */
     bool wanted;                /* by the configuration at hand */
     struct issuer_ca *stage;    /* tried first after a failure; NULL: none */

@@ -509,10 +509,12 @@ static void with_lock(struct host *h)
     if (first)
         preflight_begin(h);
     /* A CA of a private network may see names that are not seen from here. */
-    if (first && h->ca->known && (h->preflight || h->probe_id))
-        h->state = HOST_LOOKING;
-    else
+    if (!first || !h->ca->known || (!h->preflight && !h->probe_id)) {
         try_order(h);
+        return;
+    }
+    h->state = HOST_LOOKING;
+    host_tell(h);
 }
 
 static void try_next(struct host *h)

@@ -78,8 +78,7 @@ const char *show_when(long long at, char *buf, size_t n)
 {
     struct tm tm;
     time_t t = (time_t)at;
-    localtime_r(&t, &tm);
-    if (strftime(buf, n, "%Y-%m-%d %H:%M:%S", &tm) == 0)
+    if (!localtime_r(&t, &tm) || strftime(buf, n, "%Y-%m-%d %H:%M:%S", &tm) == 0)
         buf[0] = '\0';
     return buf;
 }

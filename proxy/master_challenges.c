@@ -13,7 +13,10 @@
 
 #define SHOW_LIMIT_MS 60000 /* generous: then a worker hangs, and the order goes another way */
 
-#define DNS_LABEL     "_acme-challenge." /* RFC 8555 8.4 */
+#define BYTES_MAX                                                                         \
+    ((size_t)8 * 1024 * 1024)        /* of all: a worker that starts is sent them at once \
+                                      */
+#define DNS_LABEL "_acme-challenge." /* RFC 8555 8.4 */
 
 /* A challenge that the agent has not taken back. */
 struct proof {
@@ -34,6 +37,7 @@ struct proof {
 
 static struct list proofs = {&proofs, &proofs};
 static unsigned count;
+static size_t bytes; /* of their tails */
 static uint64_t last_told;
 
 /* ---- to the agent ---- */
@@ -178,6 +182,7 @@ static void proof_end(struct proof *p)
     deadline_cancel(&p->limit);
     list_remove(&p->link);
     count--;
+    bytes -= p->n;
     free(p);
 }
 
@@ -202,6 +207,7 @@ static void proof_begin(const struct msg_challenge *m, struct str tail)
     memcpy(p->tail, tail.p, tail.n);
     list_append(&proofs, &p->link);
     count++;
+    bytes += p->n;
     if (p->kind == MSG_CHALLENGE_DNS)
         dns_begin(p);
     else
@@ -220,7 +226,7 @@ void challenge_came(const struct msg_challenge *m, struct str tail)
         return;
     if (master.state == MASTER_STOPPING)
         answer(m->id, "headgate stops");
-    else if (count >= CHALLENGES_MAX)
+    else if (count >= CHALLENGES_MAX || bytes + tail.n > BYTES_MAX)
         answer(m->id, "too many challenges are shown already: some orders must end first");
     else if (!challenge_text_read(tail, &t))
         answer(m->id, "the challenge is not whole");

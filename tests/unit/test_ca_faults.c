@@ -123,6 +123,8 @@ static void account_answer(const struct tls_server *s, const struct ts_request *
         give(o, "201 Created", JSON, "", "{\"status\":\"valid\"}");
     else if (in(r, "account-closed"))
         give(o, "200 OK", JSON, location, "{\"status\":\"deactivated\"}");
+    else if (in(r, "contact-lost"))
+        give(o, "200 OK", JSON, location, "{\"contact\":[\"mailto:old@example.org\"]}");
     else
         give(o, "201 Created", JSON, location, "{\"status\":\"valid\"}");
 }
@@ -154,6 +156,7 @@ static void order_answer(const struct tls_server *s, const struct ts_request *r,
         const char *scenario, *status, *type, *fields, *body;
     } answers[] = {
         {"fine", "201 Created", JSON, "Retry-After: 30\r\n", "{}"},
+        {"contact-lost", "201 Created", JSON, "", "{}"},
         {"busy", "503 Busy", "text/plain", "Retry-After: 120\r\n", "sorry"},
         {"busy-date", "503 Busy", "text/plain", "Retry-After: Fri, 01 Jan 2100 00:00:00 GMT\r\n",
          ""},
@@ -213,6 +216,8 @@ static void fake(const struct tls_server *s, const struct ts_request *r, struct 
         account_answer(s, r, o);
     else if (str_ends(path, STR("/order")))
         order_answer(s, r, o);
+    else if (in(r, "contact-lost") && strstr(r->path, "/a/"))
+        problem(o, "400 Bad Request", "accountDoesNotExist", "");
     else if (str_ends(path, STR("/count")))
         give(o, "200 OK", JSON, "", "{\"orders\":%u}", orders);
     else if (str_ends(path, STR("/ari/id")))
@@ -407,6 +412,13 @@ static void account_made_anew(void **state UNUSED)
     ca_close(&ca);
 }
 
+/* It has the account whenever it is asked for it, and never when its address is to change. */
+static void contact_of_a_lost_account(void **state UNUSED)
+{
+    struct heard h = ordered("contact-lost");
+    fine(&h);
+}
+
 /* ---- pauses ---- */
 
 static void pauses(void **state UNUSED)
@@ -595,10 +607,13 @@ static void disk_is_full(void **state UNUSED)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(good),         CASE(broken_answers),      CASE(urls),      CASE(links),
-        CASE(nonces_again), CASE(account_made_anew),   CASE(pauses),    CASE(pauses_grow),
-        CASE(pauses_meet),  CASE(limits_do_not_pause), CASE(callbacks), CASE(key_change_in_doubt),
-        CASE(disk_is_full),
+        CASE(good),         CASE(broken_answers),
+        CASE(urls),         CASE(links),
+        CASE(nonces_again), CASE(account_made_anew),
+        CASE(pauses),       CASE(pauses_grow),
+        CASE(pauses_meet),  CASE(limits_do_not_pause),
+        CASE(callbacks),    CASE(key_change_in_doubt),
+        CASE(disk_is_full), CASE(contact_of_a_lost_account),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

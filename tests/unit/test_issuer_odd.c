@@ -103,6 +103,24 @@ static void word_about_the_certificate_before(void **state UNUSED)
     assert_null(ca_named("one")->done); /* nobody listens to it any more */
 }
 
+/* It is told of each CA by its name, and of each once. */
+static void reload_while_keys_change(void **state UNUSED)
+{
+    conf.acme.n_cas = 2;
+    start();
+    issuer_ask(is, 7, STR("roll-key"), STR_NULL);
+    struct conf_ca turned[2] = {conf_cas[1], conf_cas[0]};
+    struct conf other = conf;
+    other.acme.cas = turned;
+    issuer_use(is, &other, &host, 1);
+    ca_answers("one", &(struct ca_answer){.status = 200});
+    ca_answers("two", &(struct ca_answer){.status = 200});
+    assert_int_equal(told.answers, 1);
+    assert_string_equal(told.text,
+                        "one: the account has a new key\ntwo: the account has a new key\n");
+    issuer_use(is, &conf, &host, 1);
+}
+
 /* ---- limits ---- */
 
 static const struct ledger *ledger_of(const char *ca)
@@ -324,6 +342,7 @@ int main(void)
         T(reload_in_the_middle_of_a_rehearsal),
         T(no_word_about_a_new_certificate),
         T(word_about_the_certificate_before),
+        T(reload_while_keys_change),
         T(limit_reached_in_the_queue),
         T(last_place_of_a_limit),
         T(order_of_before_needs_no_place),

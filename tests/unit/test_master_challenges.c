@@ -287,6 +287,14 @@ static void test_bounded(void **state)
     show_http(CHALLENGES_MAX + 1);
     agent_hears(CHALLENGES_MAX + 1, "too many");
     challenges_agent_gone();
+    /* A worker that comes is sent them all: they fit its queue (msg.c). */
+    static char large[16001];
+    memset(large, 'x', sizeof(large) - 1);
+    const unsigned fit = 8 * 1024 * 1024 / (16000 + sizeof("a.test") + sizeof("tok"));
+    for (uint64_t id = 1; id <= fit + 1; id++)
+        show(id, MSG_CHALLENGE_HTTP, "a.test", large);
+    agent_hears(fit + 1, "too many");
+    challenges_agent_gone();
     master.state = MASTER_STOPPING;
     show_http(1);
     agent_hears(1, "stops");
