@@ -77,6 +77,11 @@ void host_forget(struct host *h)
     h->served.have = false;
 }
 
+void host_order_over(struct host *h)
+{
+    OPENSSL_cleanse(&h->rec.pending, sizeof(h->rec.pending));
+}
+
 static void send_cert(struct host *h)
 {
     h->is->ops->cert(h->is->ctx, str_of(h->name), str_of(h->served.pem), h->served.until);
@@ -109,6 +114,16 @@ struct found {
     struct str key;
 };
 
+/* Its order has ended: who was killed between the store and the record does not fetch it again. */
+static void look_at_order(struct host *h, const char *issuer, struct str meta)
+{
+    json_t *j = json_loadb(meta.p, meta.n, 0, NULL);
+    const char *url = json_string_value(json_object_get(j, "order"));
+    if (url && strcmp(h->rec.pending.url, url) == 0 && strcmp(h->rec.pending.ca, issuer) == 0)
+        host_order_over(h);
+    json_decref(j);
+}
+
 /* The unit of one issuer, when it may be served and ends later than the best so far. */
 static void look_at_unit(struct host *h, struct arena *a, const char *issuer, struct found *best)
 {
@@ -125,6 +140,7 @@ static void look_at_unit(struct host *h, struct arena *a, const char *issuer, st
                  "cause", "%s", issuer_words(h->is, a, err));
         return;
     }
+    look_at_order(h, issuer, u.meta);
     if (!best->issuer || f.chain_until > best->facts.chain_until)
         *best = (struct found){issuer, f, u.key_pem};
 }
@@ -259,10 +275,11 @@ static void on_now(struct turn_task *t)
     host_due(container_of(t, struct host, now));
 }
 
-void host_queue(struct host *h, uint64_t ms)
+void host_wait(struct host *h, enum host_state state, uint64_t ms)
 {
-    const bool news = h->state != HOST_QUEUED;
-    h->state = HOST_QUEUED;
+    const bool news = h->state != state;
+    h->state = state;
+    turn_task_cancel(&h->now);
     deadline_set(&h->due, ms, on_due);
     if (news)
         host_tell(h);
@@ -279,7 +296,7 @@ void host_event(struct host *h, enum host_trigger t)
         [HOST_IDLE] = {try_begin, try_begin, act_nothing},
         [HOST_WAITING] = {try_begin, try_begin, act_nothing},
         [HOST_QUEUED] = {try_order, act_nothing, act_nothing},
-        [HOST_LOOKING] = {act_nothing, act_nothing, try_order},
+        [HOST_LOOKING] = {try_order, act_nothing, try_order},
         [HOST_ORDERING] = {act_nothing, act_nothing, act_nothing},
     };
     table[h->state][t](h);

@@ -234,6 +234,7 @@ static void on_revoked(void *ctx, const struct ca_answer *ans)
         say(k, "its files are still there: %s", issuer_words(k->is, a, err));
     if (h) {
         host_record_event(&h->rec, wall_s(), true, "revoked", k->issuer);
+        host_order_over(h);
         host_forget(h); /* in service until its successor is there */
         renew(k, h);
     } else {

@@ -106,9 +106,11 @@ void host_failed(struct host *h, const struct acme_fail *f, const char *ca);
 /* Not a failure: a limit or a pause, until then. */
 void host_postponed(struct host *h, int64_t until, const char *why, const char *ca);
 void host_save(struct host *h);
-void host_queue(struct host *h, uint64_t ms); /* HOST_QUEUED: asked again after that */
+/* A state of a try, in which TRIGGER_DUE comes after that time. */
+void host_wait(struct host *h, enum host_state state, uint64_t ms);
 int64_t host_renew_at(const struct host *h);
-void host_forget(struct host *h); /* as if none had ever been served */
+void host_forget(struct host *h);     /* as if none had ever been served */
+void host_order_over(struct host *h); /* there is none to go on with */
 void host_serve(struct host *h, const char *issuer, const struct cert_facts *f, struct str key_pem);
 /* Reads a unit that is better than what is served; true: it is in service now. */
 bool host_adopt(struct host *h);

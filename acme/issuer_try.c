@@ -3,15 +3,15 @@
  * look whether the host can be found, an order (rehearsed at the staging CA after a failure), the
  * store. When the next try is, is issuer.c's.
  */
-#include <openssl/crypto.h>
 #include <stdlib.h>
 
 #include "acme/cert_store.h"
 #include "acme/issuer_parts.h"
 #include "base/log.h"
 
-#define OWNED_S 30   /* another headgate renews it: looked at again then */
-#define ROOM_MS 1000 /* the orders under way may fill a limit: looked at again then */
+#define OWNED_S 30    /* another headgate renews it: looked at again then */
+#define LOOK_MS 45000 /* others may be looked at first: no order waits longer for that */
+#define ROOM_MS 1000  /* the orders under way may fill a limit: looked at again then */
 
 static const char NO_WAY[] =
     "none of acme.challenge can work for this host: tls-alpn-01 needs listen.https, http-01 needs "
@@ -297,7 +297,7 @@ void try_order(struct host *h)
         wait = ROOM_MS;
     }
     if (wait)
-        host_queue(h, wait);
+        host_wait(h, HOST_QUEUED, wait);
     else
         order_begin(h);
 }
@@ -326,17 +326,12 @@ static void on_hide(void *ctx, const struct challenge *c)
     h->shown_id = 0;
 }
 
-static void forget_pending(struct host *h)
-{
-    OPENSSL_cleanse(&h->rec.pending, sizeof(h->rec.pending));
-}
-
 static const char *on_save(void *ctx, struct str url, struct str key_pem)
 {
     struct host *h = ctx;
     if (h->ca != h->target)
         return NULL; /* a rehearsal is not worth it */
-    forget_pending(h);
+    host_order_over(h);
     if (url.n >= sizeof(h->rec.pending.url) || key_pem.n >= sizeof(h->rec.pending.key))
         return "the order's URL is too long to be kept";
     text_copy(h->rec.pending.ca, sizeof(h->rec.pending.ca), str_of(h->ca->name));
@@ -407,7 +402,7 @@ static void issued(struct host *h, const struct order_result *r)
     if (err) {
         fail_here(h, ACME_LOCAL, "store", issuer_words(h->is, a, err));
     } else {
-        forget_pending(h);
+        host_order_over(h);
         host_record_event(&h->rec, wall_s(), true, "issued", h->ca->name);
         release(h);
         host_succeeded(h);
@@ -513,8 +508,7 @@ static void with_lock(struct host *h)
         try_order(h);
         return;
     }
-    h->state = HOST_LOOKING;
-    host_tell(h);
+    host_wait(h, HOST_LOOKING, LOOK_MS);
 }
 
 static void try_next(struct host *h)

@@ -121,6 +121,40 @@ static void reload_while_keys_change(void **state UNUSED)
     issuer_use(is, &conf, &host, 1);
 }
 
+/* ---- what is left of a try ---- */
+
+static void killed_between_store_and_record(void **state UNUSED)
+{
+    start();
+    due();
+    struct order *o = last_order();
+    assert_null(o->ops->save(o->ctx, STR("https://ca.test/order/1"), STR("KEY")));
+    struct host_record before = the_host()->rec;
+    order_succeeds(o);
+    assert_null(host_record_write(arena, dir, host, &before));
+    start();
+    assert_string_equal(the_host()->rec.pending.url, "");
+    issuer_ask(is, 7, STR("renew"), host);
+    assert_string_equal(last_order()->resume_url, "");
+}
+
+static void look_without_an_end(void **state UNUSED)
+{
+    conf_cas[0].known = true;
+    start();
+    due();
+    told.shown(told.shown_arg, NULL);
+    assert_true(looking);
+    assert_int_equal(told.step, ISSUER_WORKING);
+    assert_int_equal(n_orders, 0);
+    due(); /* patience ends */
+    assert_int_equal(n_orders, 1);
+    verdict = (struct preflight_verdict){PREFLIGHT_BAD, "a.example.org does not exist"};
+    looked(looked_ctx, &verdict);
+    order_succeeds(last_order());
+    served_by("one");
+}
+
 /* ---- limits ---- */
 
 static const struct ledger *ledger_of(const char *ca)
@@ -343,6 +377,8 @@ int main(void)
         T(no_word_about_a_new_certificate),
         T(word_about_the_certificate_before),
         T(reload_while_keys_change),
+        T(killed_between_store_and_record),
+        T(look_without_an_end),
         T(limit_reached_in_the_queue),
         T(last_place_of_a_limit),
         T(order_of_before_needs_no_place),
