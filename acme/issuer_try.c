@@ -68,10 +68,16 @@ struct choice {
     char why[512], name[ISSUER_NAME_MAX];
 };
 
+/* One whose directory was not read yet may: where it does not, it passes over `replaces`. */
+static bool takes_renewals(const struct ca *ca)
+{
+    return ca_url(ca, CA_RENEWAL_INFO)[0] || !ca_url(ca, CA_NEW_ORDER)[0];
+}
+
 static bool renewal_exempt(const struct host *h, const struct issuer_ca *ca)
 {
     return h->served.have && strcmp(h->served.issuer, ca->name) == 0 && h->served.ari_id[0] &&
-           ca_url(ca->ca, CA_RENEWAL_INFO)[0];
+           takes_renewals(ca->ca);
 }
 
 /* An order of before is gone on with: no new one is made. */
@@ -115,7 +121,7 @@ static bool to_be_rehearsed(const struct host *h, const struct issuer_ca *ca)
 
 static void choose(struct host *h, struct choice *c)
 {
-    for (; h->ca_at < h->is->n_order; h->ca_at++) {
+    for (; h->ca_at < h->is->n_order; h->ca_at++, h->rehearsed = false) {
         struct issuer_ca *ca = h->is->order[h->ca_at];
         if (!may_ask(h, ca, c))
             continue;

@@ -169,6 +169,14 @@ void file_sweep(struct arena *a, const char *dir)
     closedir(d);
 }
 
+/* What is synced in a new folder is lost with it when the power goes. Where its parent may not be
+ * read, it is used all the same. */
+static void made_sync(struct arena *a, const char *dir)
+{
+    const char *ignored = dir_sync(a, dir);
+    (void)ignored;
+}
+
 const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t uid, gid_t gid)
 {
     struct str p = arena_str(a, str_of(path));
@@ -179,6 +187,8 @@ const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t ui
         *at = '\0';
         int rc = mkdir(z, 0755);
         int err = errno;
+        if (rc == 0)
+            made_sync(a, z);
         *at = '/';
         if (rc < 0 && err != EEXIST)
             return file_error(a, err, "create", z);
@@ -187,6 +197,8 @@ const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t ui
     struct stat st;
     if (!made && errno != EEXIST)
         return file_error(a, errno, "create", z);
+    if (made)
+        made_sync(a, z);
     if (stat(z, &st) < 0)
         return file_error(a, errno, "enter", z);
     if (!S_ISDIR(st.st_mode))

@@ -13,6 +13,7 @@ struct ca {
     int64_t paused_until;
     struct acme_fail problem;
     const char *ari; /* URL; "" none */
+    bool unread;     /* its directory */
     ca_done *done;   /* of the call under way */
     void *ctx;
     char step[32];
@@ -56,6 +57,8 @@ void ca_close(struct ca **ca)
 
 const char *ca_url(const struct ca *ca, enum ca_resource r)
 {
+    if (ca->unread)
+        return "";
     return r == CA_RENEWAL_INFO ? ca->ari : "https://ca.test/x";
 }
 

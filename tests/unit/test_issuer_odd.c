@@ -121,6 +121,19 @@ static void reload_while_keys_change(void **state UNUSED)
     issuer_use(is, &conf, &host, 1);
 }
 
+/* The first renewal after a start comes before the directory was read. */
+static void renewal_by_an_unread_directory(void **state UNUSED)
+{
+    first_certificate(NULL);
+    start();
+    issuer_ask(is, 7, STR("renew"), host);
+    assert_string_equal(last_order()->replaces, ""); /* it has no such thing */
+    start();
+    ca_named("one")->unread = true;
+    issuer_ask(is, 7, STR("renew"), host);
+    assert_string_equal(last_order()->replaces, the_host()->served.ari_id);
+}
+
 /* ---- what is left of a try ---- */
 
 static void killed_between_store_and_record(void **state UNUSED)
@@ -377,6 +390,7 @@ int main(void)
         T(no_word_about_a_new_certificate),
         T(word_about_the_certificate_before),
         T(reload_while_keys_change),
+        T(renewal_by_an_unread_directory),
         T(killed_between_store_and_record),
         T(look_without_an_end),
         T(limit_reached_in_the_queue),
