@@ -161,7 +161,7 @@ const char *host_record_write(struct arena *a, const char *state, struct str hos
     char *bytes = json_dumps(j, JSON_INDENT(1));
     json_decref(j);
     ASSERT(bytes);
-    err = file_write(a, path, str_of(bytes), 0600);
+    err = file_write_unsynced(a, path, str_of(bytes), 0600);
     OPENSSL_cleanse(bytes, strlen(bytes));
     free(bytes);
     return err;

@@ -41,6 +41,7 @@ struct host_record {
 /* A file that cannot be used is as none: *err says so, in a. */
 void host_record_read(struct arena *a, const char *state, struct str host, struct host_record *r,
                       const char **err);
+/* Not synced: what a power failure takes costs one more order. */
 const char *host_record_write(struct arena *a, const char *state, struct str host,
                               const struct host_record *r) MUST_USE;
 /* `text` is cut where it is too long. */

@@ -132,7 +132,8 @@ static const char *dir_sync(struct arena *a, const char *path)
     return rc < 0 ? file_error(a, err, "write", dir) : NULL;
 }
 
-const char *file_write(struct arena *a, const char *path, struct str data, mode_t mode)
+static const char *exchange(struct arena *a, const char *path, struct str data, mode_t mode,
+                            bool synced)
 {
     uint32_t salt;
     random_bytes(&salt, sizeof(salt));
@@ -142,7 +143,7 @@ const char *file_write(struct arena *a, const char *path, struct str data, mode_
         return file_error(a, errno, "write", path);
     const char *err = fd_write_all(fd, data);
     int code = errno;
-    if (!err && (fchmod(fd, mode) < 0 || fsync(fd) < 0)) {
+    if (!err && (fchmod(fd, mode) < 0 || (synced && fsync(fd) < 0))) {
         err = "";
         code = errno;
     }
@@ -155,7 +156,17 @@ const char *file_write(struct arena *a, const char *path, struct str data, mode_
         unlink(tmp);
         return file_error(a, code, "write", path);
     }
-    return dir_sync(a, path);
+    return synced ? dir_sync(a, path) : NULL;
+}
+
+const char *file_write(struct arena *a, const char *path, struct str data, mode_t mode)
+{
+    return exchange(a, path, data, mode, true);
+}
+
+const char *file_write_unsynced(struct arena *a, const char *path, struct str data, mode_t mode)
+{
+    return exchange(a, path, data, mode, false);
 }
 
 void file_sweep(struct arena *a, const char *dir)

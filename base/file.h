@@ -16,6 +16,10 @@ const char *file_read(struct arena *a, const char *path, size_t max, struct str 
 /* Written beside, fsynced, renamed over `path`, parent fsynced. Mode as given whatever the umask.
  */
 const char *file_write(struct arena *a, const char *path, struct str data, mode_t mode) MUST_USE;
+/* The same without fsync, for what can be made anew: a power failure may leave the old or an empty
+ * one. */
+const char *file_write_unsynced(struct arena *a, const char *path, struct str data,
+                                mode_t mode) MUST_USE;
 /* What file_write left in this folder when its process was killed goes; the caller alone writes
  * there. */
 void file_sweep(struct arena *a, const char *dir);

@@ -136,8 +136,8 @@ def test_ari_nonsense(t, gate, row):
     gate.i.renew_ok(HOST)
     wait_for("the look", lambda: len(gate.ari.asked) > asked)
     gate.i.renew_ok(HOST)       # asked about this one too, and not again and again about the other
-    wait_for("the next look", lambda: len(set(gate.ari.asked[asked:])) == 2)
-    assert len(gate.ari.asked) - asked <= 3, gate.ari.asked[asked:]
+    wait_for("the next look", lambda: len(set(gate.ari.asked[asked:])) >= 2)
+    assert len(gate.ari.asked) - asked <= 4, gate.ari.asked[asked:]
     assert gate.i.gate.stop() == 0      # what it noted of the answer is what it begins with
     orders = gate.i.faults.count("newOrder")
     gate.i.start()
@@ -181,7 +181,8 @@ def killed(step, agent):
     @case()
     def run(t):
         i = Issuing(t, site(HOST), proxy=faults.Proxy)
-        rule = i.faults.fault(step, lambda x: faults.stall(x) if step == "newOrder" else (x.forward(), faults.stall(x))[1])
+        unseen = step in ("newOrder", "challenge")     # else the CA would have made one, or looked for what is gone
+        rule = i.faults.fault(step, lambda x: faults.stall(x) if unseen else (x.forward(), faults.stall(x))[1])
         i.start()
         wait_for("the step", lambda: rule.hits)
         if agent:
