@@ -19,9 +19,10 @@
 #define POLL_FIRST_MS   25 /* a CA that is done at once is asked at once */
 #define POLL_MOST_MS    5000
 #define PATIENCE_MS     (600 * 1000) /* some CAs take minutes */
-#define NETWORK_TRIES   3            /* of a request that is not a mere look */
-#define NETWORK_WAIT_MS 500          /* doubled */
-#define ORDERS_MAX      6 /* one a challenge, one for each thing that is left out, one resumed */
+#define HOOK_PATIENCE   6   /* hooks run a few at a time, and some take minutes: so many times it */
+#define NETWORK_TRIES   3   /* of a request that is not a mere look */
+#define NETWORK_WAIT_MS 500 /* doubled */
+#define ORDERS_MAX      6   /* one a challenge, one for each thing that is left out, one resumed */
 #define FINALIZES_MAX   6
 
 static void on_answer(void *ctx, const struct ca_answer *a);
@@ -441,7 +442,7 @@ static void prove(struct order *o)
     const char *err = challenge_make(o->arena, ca_account_key(o->ca), &o->challenge);
     ASSERT(!err);
     enter(o, S_SHOWING);
-    wait_ms(o, o->spec.patience_ms);
+    wait_ms(o, o->spec.patience_ms * (kind == CONF_DNS_01 ? HOOK_PATIENCE : 1));
     o->shown = true;
     o->ops->show(o->ctx, &o->challenge); /* may call order_shown at once */
 }

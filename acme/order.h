@@ -21,7 +21,8 @@ struct order_spec {
     struct str replaces; /* ARI id; empty: none. Refused: the order is made again without it */
     struct str chain;    /* preferred chain: common name of its top issuer; empty: the CA's first */
     struct str resume_url, resume_key; /* of an interrupted one; both or neither */
-    uint64_t patience_ms; /* with a CA that decides nothing, in one step; 0: 10 minutes */
+    uint64_t patience_ms; /* with a CA that decides nothing, in one step; 0: 10 minutes. With a
+                             proof that is not put up as well; with one in the DNS six times it */
 };
 
 struct order;

@@ -132,6 +132,15 @@ static void test_never_shown(void **state UNUSED)
     run(spec);
     expect_failed(ACME_LOCAL, "nobody knows whether",
                   NEW "authorization show:tls-alpn-01 hide done");
+
+    /* A hook's turn may come late. */
+    uint64_t from = now_ms();
+    memset(&seen, 0, sizeof(seen));
+    seen.silent = true;
+    spec.challenges[0] = CONF_DNS_01;
+    run(spec);
+    expect_failed(ACME_LOCAL, "nobody knows whether", NEW "authorization show:dns-01 hide done");
+    assert_true(now_ms() - from >= 6 * 30);
 }
 
 /* Refused to be told, because it is decided: it looks, and goes on. */
