@@ -194,7 +194,18 @@ def serial(pem):
 
 
 def strict(t, chain, host, roots, key=None, at=None):
-    """Why a strict client, or we ourselves, would not take the chain (PEM, leaf first); "" when all is well. at: when, wall clock s; or now."""
+    """
+    Why a strict client, or we ourselves, would not take the chain (PEM, leaf first); "" when all is well. at: when, wall clock s; or now.
+    What was looked at once is remembered: stores are looked at again and again, and each look is many processes.
+    """
+    known = t.__dict__.setdefault("strict_known", {})
+    what = (chain, host, tuple(roots), key, at)
+    if at is None or what not in known:
+        known[what] = look_strictly(t, chain, host, roots, key, at)
+    return known[what]
+
+
+def look_strictly(t, chain, host, roots, key, at):
     certs = blocks(chain)
     if not 1 <= len(certs) <= 20:
         return f"{len(certs)} certificates"
