@@ -72,7 +72,9 @@ static void head(FILE *f, const json_t *h, long long now)
     else if (!serving)
         show_paint(f, strcmp(state, "working") == 0 ? YELLOW : RED, "no certificate yet");
     else if (strcmp(state, "waiting") == 0)
-        show_paint(f, YELLOW, "served, its renewal failed");
+        show_paint(f, YELLOW,
+                   show_number(h, "failures") ? "served, its renewal failed"
+                                              : "served, its renewal waits");
     else
         show_paint(f, GREEN, "served");
     if (strcmp(state, "working") == 0)
@@ -133,7 +135,7 @@ static void trouble(FILE *f, const json_t *h, long long now)
     }
     if (!json_is_object(error))
         return;
-    label(f, "failed");
+    label(f, failures ? "failed" : "waits"); /* for a limit, a pause, another headgate */
     if (failures > 1)
         fprintf(f, "%lld times in a row, last ", failures);
     moment(f, show_number(error, "at"), now);
@@ -162,9 +164,10 @@ static void event(FILE *f, const json_t *x, bool whole)
     const char *what = show_text(x, "what"), *text = show_text(x, "text");
     const int n = beginning(text, whole ? SIZE_MAX : TEXT_SHOWN);
     fprintf(f, "%s  ", show_when(show_number(x, "at"), when, sizeof(when)));
-    if (!ok && strcmp(what, "failed") != 0)
+    const bool waits = strcmp(what, "waits") == 0;
+    if (!ok && !waits && strcmp(what, "failed") != 0)
         show_paint(f, RED, "failed ");
-    show_paint(f, ok ? GREEN : RED, what);
+    show_paint(f, ok ? GREEN : waits ? YELLOW : RED, what);
     fprintf(f, "%s%.*s%s\n", n ? ": " : "", n, text, text[n] ? "…" : "");
 }
 

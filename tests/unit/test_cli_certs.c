@@ -102,6 +102,17 @@ static void test_print(void **state)
          "b  served, its renewal failed\n"
          "  issuer    ca\n"
          "  ends      in 1 day (2026-12-01 04:40:00), begun 2026-08-29 10:40:00  soon\n"},
+        /* a limit: that is no failure */
+        {"{\"hosts\":[{\"host\":\"a\",\"issuer\":\"ca\",\"state\":\"waiting\",\"serving\":true,"
+         "\"not_after\":1798592000,\"failures\":0,\"error\":{\"at\":1795999999,\"text\":"
+         "\"300 orders\",\"hint\":\"\",\"ca\":\"ca\"},\"history\":[{\"at\":1795999999,\"what\":"
+         "\"waits\",\"ok\":false,\"text\":\"300 orders\"}]}]}",
+         "a  served, its renewal waits\n"
+         "  issuer    ca\n"
+         "  ends      in 30 days (2026-12-30 00:53:20)\n"
+         "  waits     now (2026-11-30 00:53:19) at ca\n"
+         "  why       300 orders\n"
+         "  history   2026-11-30 00:53:19  waits: 300 orders\n"},
         /* nothing of the expected types */
         {"{\"hosts\":[7,{}],\"cas\":[{\"limits\":{}}],\"certificates\":7}",
          "  no certificate yet\n\n  no certificate yet\n\n\n  account   none yet\n"},
