@@ -207,13 +207,19 @@ void host_tell(struct host *h)
 
 /* ---- when ---- */
 
-/* The certificate's end is near, and the renewal has not come: said once a day. */
+/* From then on its end is near: a renewal that went well would have come long before. */
+static int64_t end_is_near_at(const struct host *h)
+{
+    return h->served.until - (h->served.until - h->served.not_before) / 6;
+}
+
+/* Said once a day, and when it has come. */
 static void warn_of_end(struct host *h)
 {
     const int64_t now = wall_s(), left = h->served.until - now;
-    const int64_t life = h->served.until - h->served.not_before;
-    const bool warned = h->warned_at <= now && now - h->warned_at < WARN_EVERY_S;
-    if (!h->served.have || left > life / 6 || warned)
+    const bool warned = h->warned_at <= now && now - h->warned_at < WARN_EVERY_S &&
+                        (left > 0 || h->warned_at >= h->served.until);
+    if (!h->served.have || now < end_is_near_at(h) || warned)
         return;
     h->warned_at = now;
     if (left <= 0)
@@ -247,11 +253,17 @@ static void mend_clock(struct host *h)
 static void host_schedule(struct host *h)
 {
     mend_clock(h);
-    const int64_t wait = due_at(h) - wall_s();
-    if (wait > 0)
-        deadline_set(&h->due, (uint64_t)MIN(wait, LOOK_MAX_S) * 1000, on_due);
-    else
+    const int64_t now = wall_s(), due = due_at(h);
+    if (due <= now) {
         loop_at_turn_end(&h->now, on_now);
+        return;
+    }
+    const int64_t looks[] = {due, now + LOOK_MAX_S, end_is_near_at(h), h->served.until};
+    int64_t next = due;
+    for (size_t i = 0; i < ARRAY_LEN(looks); i++)
+        if (looks[i] > now)
+            next = MIN(next, looks[i]);
+    deadline_set(&h->due, (uint64_t)(next - now) * 1000, on_due);
 }
 
 static void host_due(struct host *h)
