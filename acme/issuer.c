@@ -565,6 +565,8 @@ void issuer_use(struct issuer *is, struct conf *c, const struct str *hosts, unsi
             host_add(is, hosts[i]);
         else if (h->served.have)
             send_cert(h);
+        else
+            h->served.until = 0; /* what was revoked is not sent again */
         if (h)
             h->wanted = true;
     }
@@ -581,7 +583,7 @@ void issuer_use(struct issuer *is, struct conf *c, const struct str *hosts, unsi
 bool issuer_serves(struct issuer *is, struct str host)
 {
     const struct host *h = host_find(is, host);
-    return h && h->served.have && h->served.until > wall_s();
+    return h && h->served.until > wall_s(); /* also one that is to be replaced, since revoked */
 }
 
 struct issuer *issuer_new(const char *state, const char *shown, const struct issuer_ops *ops,

@@ -134,6 +134,22 @@ static void renewal_by_an_unread_directory(void **state UNUSED)
     assert_string_equal(last_order()->replaces, the_host()->served.ari_id);
 }
 
+/* In service until its successor is there, but not for a new configuration. */
+static void revoked_over_a_reload(void **state UNUSED)
+{
+    first_certificate(NULL);
+    issuer_ask(is, 7, STR("revoke"), host);
+    ca_answers("one", &(struct ca_answer){.status = 200});
+    assert_true(issuer_serves(is, host));
+    assert_int_equal(told.certs, 1);
+    issuer_use(is, &conf, &host, 1);
+    assert_int_equal(told.certs, 1);
+    assert_false(issuer_serves(is, host));
+    order_succeeds(last_order());
+    assert_true(issuer_serves(is, host));
+    served_by("one");
+}
+
 /* ---- what is left of a try ---- */
 
 static void killed_between_store_and_record(void **state UNUSED)
@@ -390,6 +406,7 @@ int main(void)
         T(no_word_about_a_new_certificate),
         T(word_about_the_certificate_before),
         T(reload_while_keys_change),
+        T(revoked_over_a_reload),
         T(renewal_by_an_unread_directory),
         T(killed_between_store_and_record),
         T(look_without_an_end),
