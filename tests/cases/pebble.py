@@ -313,10 +313,10 @@ class Issuing:
                 out.append(f.read())
         return out[0], out[1], json.loads(out[2])
 
-    def check_store(self):
-        """Every unit on disk is whole and one that a strict client takes. Returns the hosts that have one."""
+    def check_store(self, newest=1000000):
+        """Every unit on disk, or the `newest` ones, is whole and one that a strict client takes. Returns the hosts that have one."""
         hosts = set()
-        for folder in self.units():
+        for folder in self.units()[-newest:]:
             name = os.path.basename(folder)
             host = "*" + name[1:] if name.startswith("_") else name
             chain, key, meta = self.unit(host, folder)

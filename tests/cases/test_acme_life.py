@@ -215,7 +215,7 @@ def killed_at_random(seed):
     def run(t):
         moments = random.Random(seed)
         i = Issuing(t, site(HOST, "b.example.org"))
-        for n in range(25):
+        for n in range(10):
             i.start()
             if n % 3 == 2:
                 wait_for("a certificate", lambda: i.served(HOST), guard=100)
@@ -233,7 +233,7 @@ def killed_at_random(seed):
     return run
 
 
-for _seed in range(4):
+for _seed in range(10):
     globals()[f"test_killed_at_random_{_seed}"] = killed_at_random(_seed)
 
 
