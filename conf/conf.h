@@ -389,6 +389,8 @@ uint64_t conf_service_drain(const struct conf_service *s);
 enum conf_issuer conf_issuer_for(const struct conf_tls *tls, struct str host);
 /* The certificate of that host, one of the site's, comes by ACME: not given, not local. */
 bool conf_wants_acme(const struct conf *c, const struct conf_site *site, struct str host);
+/* Is it the host, an alias or a redirect_from of some site, as written? */
+bool conf_names_host(const struct conf *c, struct str host);
 
 /* Verbs, in conf/: each writes to a stream and returns the exit status. */
 #include <stdio.h>

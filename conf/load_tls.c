@@ -321,3 +321,22 @@ bool conf_wants_acme(const struct conf *c, const struct conf_site *site, struct 
     return c->acme.on && conf_ends_tls(c) && !str_eq(host, STR("*")) &&
            conf_issuer_for(&site->tls, host) == CONF_ISSUER_ACME && !tls_covers(&site->tls, host);
 }
+
+static bool named_in(const struct str *v, unsigned n, struct str host)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (str_ieq(v[i], host))
+            return true;
+    return false;
+}
+
+bool conf_names_host(const struct conf *c, struct str host)
+{
+    for (unsigned i = 0; i < c->n_sites; i++) {
+        const struct conf_site *s = &c->sites[i];
+        if (str_ieq(s->host, host) || named_in(s->aliases, s->n_aliases, host) ||
+            named_in(s->redirect_from, s->n_redirect_from, host))
+            return true;
+    }
+    return false;
+}

@@ -50,9 +50,24 @@ static void cert_free(struct master_cert *c)
     free(c);
 }
 
+/*
+ * A host of the configuration, or of the one that is coming; "*": names that no site has. About
+ * others the agent may speak when a reload took them meanwhile; what it says of those is dropped.
+ */
+static bool is_named(struct str host)
+{
+    const struct loaded *next = master.reload.next;
+    return str_eq(host, STR("*")) || conf_names_host(master_conf(), host) ||
+           (next && conf_names_host(next->conf, host));
+}
+
 /* Takes over the descriptor. */
 static void cert_came(const struct msg_cert *fixed, struct str host, int fd)
 {
+    if (!is_named(host)) {
+        close(fd);
+        return;
+    }
     struct master_cert *c = cert_of(host);
     bool same = c && memcmp(c->fixed.digest, fixed->digest, sizeof(fixed->digest)) == 0;
     if (!c) {
@@ -144,7 +159,8 @@ static void on_msg(void *ctx, struct msg *m)
         challenge_came(m->fixed, m->tail);
         return;
     case MSG_CERT_STATE:
-        cert_state_came(m->fixed, m->tail);
+        if (is_named(str_sub(m->tail, 0, str_chr(m->tail, '\0'))))
+            cert_state_came(m->fixed, m->tail);
         return;
     case MSG_CERTS_ANSWER:
         ask_answered(m->fixed, m->fd);
