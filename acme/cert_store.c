@@ -94,31 +94,45 @@ static void remove_unit(const char *dir)
     rmdir(dir);
 }
 
+/* *fd: the file, to be synced and closed; -1 when it could not be made. */
 static const char *write_file(struct arena *a, int dir, const char *path, const char *name,
-                              struct str data)
+                              struct str data, int *fd)
 {
-    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
+    *fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (*fd < 0 || fd_write_all(*fd, data) || fchmod(*fd, 0600) < 0)
         return file_error(a, errno, "write", arena_fmt(a, "%s/%s", path, name).p);
+    return NULL;
+}
+
+/* All are written before the first is synced: one commit of the file system's journal takes them
+ * all, and one each would be most of what a certificate costs. */
+static const char *write_files(struct arena *a, int dir, const char *path,
+                               const struct cert_unit *u)
+{
+    const struct str texts[] = {u->cert_pem, u->key_pem, u->meta};
+    int fds[ARRAY_LEN(names)];
     const char *err = NULL;
-    if (fd_write_all(fd, data) || fchmod(fd, 0600) < 0 || fsync(fd) < 0)
-        err = file_error(a, errno, "write", arena_fmt(a, "%s/%s", path, name).p);
-    close(fd);
+    size_t n = 0;
+    for (; n < ARRAY_LEN(names) && !err; n++)
+        err = write_file(a, dir, path, names[n], texts[n], &fds[n]);
+    for (size_t i = 0; i < n; i++) {
+        if (!err && fsync(fds[i]) < 0)
+            err = file_error(a, errno, "write", arena_fmt(a, "%s/%s", path, names[i]).p);
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
     return err;
 }
 
 static const char *write_unit(struct arena *a, const char *dir, const struct cert_unit *u)
 {
-    const struct str texts[] = {u->cert_pem, u->key_pem, u->meta};
     remove_unit(dir); /* of a crash */
     if (mkdir(dir, 0700) < 0)
         return file_error(a, errno, "create", dir);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return file_error(a, errno, "enter", dir);
-    const char *err = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(names) && !err; i++)
-        err = write_file(a, fd, dir, names[i], texts[i]);
+    const char *err = write_files(a, fd, dir, u);
     if (!err && fsync(fd) < 0)
         err = file_error(a, errno, "write", dir);
     close(fd);
