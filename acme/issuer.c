@@ -40,8 +40,8 @@ const char *issuer_words(const struct issuer *is, struct arena *a, const char *t
 
 static bool issuer_is_wanted(const struct issuer *is, const char *name)
 {
-    for (unsigned i = 0; i < is->n_order; i++)
-        if (strcmp(is->order[i]->name, name) == 0)
+    for (unsigned i = 0; i < is->n_ranked; i++)
+        if (strcmp(is->ranked[i]->name, name) == 0)
             return true;
     return false;
 }
@@ -160,8 +160,8 @@ bool host_adopt(struct host *h)
 {
     struct arena *a = arena_new(64 * 1024);
     struct found best = {0};
-    for (unsigned i = 0; i < h->is->n_order; i++)
-        look_at_unit(h, a, h->is->order[i]->name, &best);
+    for (unsigned i = 0; i < h->is->n_ranked; i++)
+        look_at_unit(h, a, h->is->ranked[i]->name, &best);
     if (!best.issuer && !h->served.have)
         look_at_others(h, a, &best);
     const bool better =

@@ -305,10 +305,10 @@ static void roll_next(struct ask *k)
 static void roll(struct ask *k)
 {
     const struct issuer *is = k->is;
-    k->cas = calloc(is->n_order + 1, sizeof(k->cas[0]));
+    k->cas = calloc(is->n_ranked + 1, sizeof(k->cas[0]));
     ASSERT(k->cas);
-    for (; k->n_cas < is->n_order; k->n_cas++)
-        text_copy(k->cas[k->n_cas], sizeof(k->cas[0]), str_of(is->order[k->n_cas]->name));
+    for (; k->n_cas < is->n_ranked; k->n_cas++)
+        text_copy(k->cas[k->n_cas], sizeof(k->cas[0]), str_of(is->ranked[k->n_cas]->name));
     if (!k->n_cas)
         say(k, "there is no `acme` in the configuration, so there is no account");
     k->failed = k->n_cas == 0;

@@ -111,9 +111,9 @@ static void find_targets(struct issuer *is)
     LIST_EACH (&is->hosts, l) {
         struct host *h = container_of(l, struct host, link);
         unsigned at = 0;
-        while (at < is->n_order && is->order[at] != h->target)
+        while (at < is->n_ranked && is->ranked[at] != h->target)
             at++;
-        const bool asked = at < is->n_order && (h->ca == h->target || h->ca == h->target->stage);
+        const bool asked = at < is->n_ranked && (h->ca == h->target || h->ca == h->target->stage);
         h->ca_at = asked ? at : 0;
         if (h->target && !asked)
             try_drop(h);
@@ -127,10 +127,10 @@ void cas_use(struct issuer *is, const struct conf_acme *c)
         container_of(l, struct issuer_ca, link)->wanted = false;
     if (!same)
         drop_unwanted(is);
-    arena_free(&is->order_arena);
-    is->order_arena = arena_new(256);
-    is->order = arena_zarray(is->order_arena, struct issuer_ca *, c->n_cas + 1);
-    is->n_order = 0;
+    arena_free(&is->ranked_arena);
+    is->ranked_arena = arena_new(256);
+    is->ranked = arena_zarray(is->ranked_arena, struct issuer_ca *, c->n_cas + 1);
+    is->n_ranked = 0;
     for (unsigned i = 0; i < c->n_cas; i++) {
         const struct conf_ca *cc = &c->cas[i];
         struct issuer_ca *ca = ca_want(is, cc->name, cc->url, cc, c);
@@ -142,7 +142,7 @@ void cas_use(struct issuer *is, const struct conf_acme *c)
             ca->stage->known = cc->known;
             ledger_use(is, ca->stage, cc->le_limits ? ledger_staging : ledger_none);
         }
-        is->order[is->n_order++] = ca;
+        is->ranked[is->n_ranked++] = ca;
     }
     drop_unwanted(is);
     find_targets(is);
@@ -152,7 +152,7 @@ void cas_close(struct issuer *is)
 {
     LIST_EACH_SAFE (&is->cas, l)
         ca_free(container_of(l, struct issuer_ca, link));
-    arena_free(&is->order_arena);
+    arena_free(&is->ranked_arena);
 }
 
 uint64_t cas_take_place(struct issuer_ca *ca)

@@ -68,7 +68,7 @@ struct host {
     char preflight_text[1024];
 
     /* the try under way */
-    unsigned ca_at;           /* index in is->order: as far as the CAs were asked */
+    unsigned ca_at;           /* index in is->ranked: as far as the CAs were asked */
     struct issuer_ca *target; /* that one, for whose certificate the try is; NULL: none */
     struct issuer_ca *ca;     /* whose order it is: the target, or its staging CA */
     bool rehearsed;           /* the staging CA has agreed in this try */
@@ -91,9 +91,9 @@ struct issuer {
     void *ctx;
     struct conf *conf; /* counted */
     struct list hosts, cas, asks;
-    struct issuer_ca **order; /* of the configuration, in its order; in order_arena */
-    unsigned n_order;
-    struct arena *order_arena;
+    struct issuer_ca **ranked; /* of the configuration, in its order; in ranked_arena */
+    unsigned n_ranked;
+    struct arena *ranked_arena;
 };
 
 /* ---- issuer.c ---- */

@@ -121,8 +121,8 @@ static bool to_be_rehearsed(const struct host *h, const struct issuer_ca *ca)
 
 static void choose(struct host *h, struct choice *c)
 {
-    for (; h->ca_at < h->is->n_order; h->ca_at++, h->rehearsed = false) {
-        struct issuer_ca *ca = h->is->order[h->ca_at];
+    for (; h->ca_at < h->is->n_ranked; h->ca_at++, h->rehearsed = false) {
+        struct issuer_ca *ca = h->is->ranked[h->ca_at];
         if (!may_ask(h, ca, c))
             continue;
         c->target = ca;
@@ -433,7 +433,7 @@ static void refused(struct host *h, const struct acme_fail *f)
 {
     char ca[ISSUER_NAME_MAX];
     const struct acme_fail why = *f;
-    const bool more = h->ca_at + 1 < h->is->n_order && why.kind != ACME_LOCAL;
+    const bool more = h->ca_at + 1 < h->is->n_ranked && why.kind != ACME_LOCAL;
     text_copy(ca, sizeof(ca), str_of(h->ca->name));
     if (counts_more(&why, &h->fail)) {
         h->fail = why;
