@@ -376,7 +376,7 @@ class Watch(threading.Thread):
                 known, context = len(self.issuing.ca.roots), self.issuing.context()
             for host in self.hosts:
                 self.look(host, context)
-            self.over.wait(self.pause)
+                self.over.wait(self.pause)
 
     def look(self, host, context):
         try:

@@ -20,7 +20,7 @@ class Gate:
         self.faults = self.i.faults
         self.rules = {r.name: self.arm(r) for r in rows}
         self.i.start()
-        self.watch = Watch(self.i, "good.example.org", *self.hosts.values(), pause=0.05)
+        self.watch = Watch(self.i, "good.example.org", *self.hosts.values(), pause=0.03)
         wait_for("each host to have a certificate or an error", self.settled, guard=250, every=0.2)
         self.told = self.i.certs()
         assert self.told["good.example.org"]["serving"], self.told["good.example.org"]
