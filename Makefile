@@ -34,8 +34,7 @@ say = @printf '  %-5s %s\n' '$(1)' '$(2)'
 
 # ---- flags --------------------------------------------------------------------------------------
 
-PKGS      := libevent_core openssl libnghttp2 yaml-0.1 jansson libseccomp libbrotlienc libzstd zlib libcurl \
-             libpsl
+PKGS      := libevent_core openssl libnghttp2 yaml-0.1 jansson libseccomp libbrotlienc libzstd zlib libpsl
 DEMO_PKGS := libevent_core libnghttp2
 
 # pkg-config is asked once, when the first rule needs it: a fresh machine has none yet, and

@@ -5,6 +5,7 @@
 #include "base/fetch.h"
 
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <stdlib.h>
 
 #include "base/loop.h"
@@ -12,6 +13,56 @@
 #define CONNECT_MS  20000 /* of all the addresses of a name */
 #define CONNECTIONS 8     /* to one server; HTTP/2 needs one of them */
 #define KEPT        16    /* idle ones */
+
+/*
+ * libcurl is loaded by the one process that needs it: with what it brings along (two dozen
+ * libraries) each start of a worker or a command would take half as long again.
+ */
+#define CURL_CALLS(X)      \
+    X(easy_cleanup)        \
+    X(easy_getinfo)        \
+    X(easy_init)           \
+    X(easy_setopt)         \
+    X(easy_strerror)       \
+    X(global_cleanup)      \
+    X(global_init)         \
+    X(multi_add_handle)    \
+    X(multi_assign)        \
+    X(multi_cleanup)       \
+    X(multi_info_read)     \
+    X(multi_init)          \
+    X(multi_remove_handle) \
+    X(multi_setopt)        \
+    X(multi_socket_action) \
+    X(slist_append)        \
+    X(slist_free_all)
+
+#define X(call) __typeof__(&curl_##call) call;
+static struct curl_calls {
+    CURL_CALLS(X);
+} curl;
+#undef X
+
+#define X(call) {"curl_" #call, offsetof(struct curl_calls, call)},
+static const struct {
+    const char *name;
+    size_t at; /* in `curl` */
+} curl_calls[] = {CURL_CALLS(X)};
+#undef X
+
+static const char *curl_load(void)
+{
+    void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+    if (!lib)
+        return "libcurl.so.4 cannot be loaded: install the package libcurl4";
+    for (size_t i = 0; i < ARRAY_LEN(curl_calls); i++) {
+        void *call = dlsym(lib, curl_calls[i].name);
+        if (!call)
+            return "libcurl.so.4 is too old: install a newer package libcurl4";
+        memcpy((char *)&curl + curl_calls[i].at, &call, sizeof(call));
+    }
+    return NULL;
+}
 
 static struct {
     bool global;
@@ -58,14 +109,14 @@ static void on_socket_event(evutil_socket_t fd, short what, void *arg UNUSED)
         flags |= CURL_CSELECT_IN;
     if (what & EV_WRITE)
         flags |= CURL_CSELECT_OUT;
-    (void)curl_multi_socket_action(net.multi, fd, flags, &running);
+    (void)curl.multi_socket_action(net.multi, fd, flags, &running);
     harvest();
 }
 
 static void on_timer(evutil_socket_t fd UNUSED, short what UNUSED, void *arg UNUSED)
 {
     int running;
-    (void)curl_multi_socket_action(net.multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    (void)curl.multi_socket_action(net.multi, CURL_SOCKET_TIMEOUT, 0, &running);
     harvest();
 }
 
@@ -96,7 +147,7 @@ static int on_curl_socket(CURL *easy UNUSED, curl_socket_t fd, int what, void *a
         w = calloc(1, sizeof(*w));
         ASSERT(w);
         list_append(&net.sockets, &w->link);
-        (void)curl_multi_assign(net.multi, fd, w);
+        (void)curl.multi_assign(net.multi, fd, w);
     }
     event_assign(&w->ev, loop_base(), fd, events, on_socket_event, NULL);
     event_add(&w->ev, NULL);
@@ -116,35 +167,38 @@ static int on_curl_timer(CURLM *multi UNUSED, long ms, void *arg UNUSED)
 
 const char *fetch_setup(void)
 {
-    if (!net.global && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    const char *err = net.global ? NULL : curl_load();
+    if (err)
+        return err;
+    if (!net.global && curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return "libcurl does not start";
     net.global = true;
     if (net.multi)
         return NULL;
-    net.multi = curl_multi_init();
+    net.multi = curl.multi_init();
     if (!net.multi)
         return "libcurl does not start";
     list_init(&net.sockets);
     event_assign(&net.timer, loop_base(), -1, 0, on_timer, NULL);
-    curl_multi_setopt(net.multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
-    curl_multi_setopt(net.multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
-    curl_multi_setopt(net.multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-    curl_multi_setopt(net.multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)CONNECTIONS);
-    curl_multi_setopt(net.multi, CURLMOPT_MAXCONNECTS, (long)KEPT);
+    curl.multi_setopt(net.multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
+    curl.multi_setopt(net.multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
+    curl.multi_setopt(net.multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
+    curl.multi_setopt(net.multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long)CONNECTIONS);
+    curl.multi_setopt(net.multi, CURLMOPT_MAXCONNECTS, (long)KEPT);
     return NULL;
 }
 
 void fetch_fini(void)
 {
     if (net.multi) {
-        curl_multi_cleanup(net.multi);
+        curl.multi_cleanup(net.multi);
         net.multi = NULL;
         event_del(&net.timer);
         while (!list_empty(&net.sockets))
             watch_close(container_of(net.sockets.next, struct watch, link));
     }
     if (net.global)
-        curl_global_cleanup();
+        curl.global_cleanup();
     net.global = false;
 }
 
@@ -216,7 +270,7 @@ static size_t on_body(char *p, size_t size, size_t n, void *arg)
 static void fetch_free(void *p)
 {
     struct fetch *f = p;
-    curl_slist_free_all(f->fields);
+    curl.slist_free_all(f->fields);
     free(f->body);
     struct arena *a = f->arena;
     arena_free(&a);
@@ -228,8 +282,8 @@ static void fetch_end(struct fetch *f)
     f->state = FETCH_ENDED;
     turn_task_cancel(&f->late);
     if (f->easy) {
-        curl_multi_remove_handle(net.multi, f->easy);
-        curl_easy_cleanup(f->easy);
+        curl.multi_remove_handle(net.multi, f->easy);
+        curl.easy_cleanup(f->easy);
         f->easy = NULL;
     }
     loop_free_later(f, fetch_free);
@@ -237,7 +291,7 @@ static void fetch_end(struct fetch *f)
 
 static const char *say(struct fetch *f, CURLcode rc)
 {
-    const char *host = f->host.p, *detail = *f->detail ? f->detail : curl_easy_strerror(rc);
+    const char *host = f->host.p, *detail = *f->detail ? f->detail : curl.easy_strerror(rc);
     long err = 0;
     struct arena *a = f->arena;
     if (f->refused)
@@ -251,7 +305,7 @@ static const char *say(struct fetch *f, CURLcode rc)
                          host)
             .p;
     case CURLE_COULDNT_CONNECT:
-        curl_easy_getinfo(f->easy, CURLINFO_OS_ERRNO, &err);
+        curl.easy_getinfo(f->easy, CURLINFO_OS_ERRNO, &err);
         return arena_fmt(a, "cannot connect to %s: %s", host, err ? err_of_errno((int)err) : detail)
             .p;
     case CURLE_OPERATION_TIMEDOUT:
@@ -279,7 +333,7 @@ static void fetch_tell(struct fetch *f, CURLcode rc)
         a->err = say(f, rc);
     } else {
         long status = 0;
-        curl_easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
+        curl.easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
         a->status = (unsigned)status;
         a->body = (struct str){f->body, f->body_n};
     }
@@ -290,10 +344,10 @@ static void fetch_tell(struct fetch *f, CURLcode rc)
 static void harvest(void)
 {
     int left;
-    for (CURLMsg *m; net.multi && (m = curl_multi_info_read(net.multi, &left));) {
+    for (CURLMsg *m; net.multi && (m = curl.multi_info_read(net.multi, &left));) {
         struct fetch *f = NULL;
         CURLcode rc = m->data.result;
-        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&f);
+        curl.easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&f);
         fetch_tell(f, rc);
     }
 }
@@ -323,13 +377,13 @@ struct str fetch_header(const struct fetch_answer *a, const char *name)
 /* ---- the start of one ---- */
 
 /* First error of a list of options; later ones are skipped. */
-#define SET(option, value) (rc = rc == CURLE_OK ? curl_easy_setopt(f->easy, option, value) : rc)
+#define SET(option, value) (rc = rc == CURLE_OK ? curl.easy_setopt(f->easy, option, value) : rc)
 
 static void add_field(struct fetch *f, const char *name, const char *value)
 {
     if (!value)
         return;
-    struct curl_slist *more = curl_slist_append(
+    struct curl_slist *more = curl.slist_append(
         f->fields, arena_fmt(f->arena, "%s:%s%s", name, *value ? " " : "", value).p);
     ASSERT(more);
     f->fields = more;
@@ -414,12 +468,12 @@ struct fetch *fetch_start(const struct fetch_spec *spec,
     f->ctx = ctx;
     f->host = host_of(a, str_of(spec->url));
     f->body_max = spec->max_body;
-    f->easy = curl_easy_init();
+    f->easy = curl.easy_init();
     ASSERT(f->easy);
     CURLcode rc = set_request(f, spec);
     if (rc == CURLE_OK)
         rc = set_transport(f, spec);
-    if (rc == CURLE_OK && curl_multi_add_handle(net.multi, f->easy) != CURLM_OK)
+    if (rc == CURLE_OK && curl.multi_add_handle(net.multi, f->easy) != CURLM_OK)
         rc = CURLE_FAILED_INIT;
     if (rc != CURLE_OK) {
         f->state = FETCH_FAILED_EARLY;

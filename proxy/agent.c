@@ -248,7 +248,7 @@ static void enter_sandbox(void)
     if (self.sandboxed)
         return;
     self.sandboxed = true;
-    const char *err = fetch_setup();
+    const char *err = self.conf->acme.on ? fetch_setup() : NULL;
     if (!err)
         err = sandbox_agent(".");
     if (!err)

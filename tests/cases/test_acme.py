@@ -435,6 +435,18 @@ def test_one_fails_others_do_not(t):
     i.wait_served(*hosts)
 
 
+@case(both=True)
+def test_turned_on_by_reload(t):
+    """The first `acme` comes by a reload: an agent whose sandbox is closed loads what it speaks to CAs with."""
+    i = Issuing(t, site(HOST))
+    i.gate.configure(site("x.localhost"))
+    i.start()
+    i.configure(site(HOST))
+    i.gate.reload_ok()
+    i.wait_served(HOST)
+    assert i.check_store() == [HOST]
+
+
 @case()
 def test_added_by_reload(t):
     """A host that a reload brings gets its certificate; one that goes is asked for no more."""
