@@ -335,9 +335,11 @@ def test_waiting_clients_leave(t):
     for i, c in enumerate(conns[:1000]):
         c.reset() if i % 3 else c.close()
     t.write("go", "")
-    for i, c in enumerate(conns[1000:], 1000):
-        assert c.answer(keep=False).status in ((200,) if i < 1024 else (200, 503))
+    statuses = [c.answer(keep=False).status for c in conns[1000:]]
+    for c in conns[1000:]:
         c.close()
+    # 1,024 wait; which ones is up to the order in which a busy worker came to read them.
+    assert set(statuses) <= {200, 503} and statuses.count(200) >= 24, statuses
     quiet(gate, "backend_idle", "backend_connections")
 
 
