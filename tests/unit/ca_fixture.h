@@ -7,7 +7,6 @@
 
 #include "base/base.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -20,21 +19,10 @@
 #include "base/fetch.h"
 #include "base/file.h"
 #include "base/loop.h"
+#include "tests/unit/tmp_dir.h"
 
 static struct arena *arena;
 static const char *dir;
-
-UNUSED static void remove_tree(const char *path)
-{
-    DIR *d = opendir(path);
-    if (d) {
-        for (struct dirent *e; (e = readdir(d));)
-            if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-                remove_tree(arena_fmt(arena, "%s/%s", path, e->d_name).p);
-        closedir(d);
-    }
-    assert_int_equal(remove(path), 0);
-}
 
 UNUSED static int ca_set_up(void **state UNUSED)
 {
@@ -44,10 +32,7 @@ UNUSED static int ca_set_up(void **state UNUSED)
         unsetenv(proxies[i]);
     signal(SIGPIPE, SIG_IGN);
     arena = arena_new(1 << 16);
-    char *path = (char *)(uintptr_t)arena_fmt(arena, "%s/headgate-acme.XXXXXX",
-                                              getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp")
-                     .p;
-    dir = mkdtemp(path);
+    dir = tmp_dir_make(arena);
     loop_init();
     return dir ? 0 : 1;
 }
@@ -56,7 +41,7 @@ UNUSED static int ca_tear_down(void **state UNUSED)
 {
     fetch_fini();
     loop_fini();
-    remove_tree(dir);
+    tmp_dir_remove(arena, dir);
     arena_free(&arena);
     return 0;
 }

@@ -7,7 +7,6 @@
 
 #include "base/base.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -19,6 +18,7 @@
 #include "base/file.h"
 #include "tests/unit/certs.h"
 #include "tests/unit/issuer_world.h"
+#include "tests/unit/tmp_dir.h"
 
 /* ---- what the issuer tells ---- */
 
@@ -90,10 +90,7 @@ static const struct str host = {"a.example.org", 13};
 static int set_up(void **state UNUSED)
 {
     arena = arena_new(1 << 16);
-    char *path = (char *)(uintptr_t)arena_fmt(arena, "%s/headgate-issuer.XXXXXX",
-                                              getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp")
-                     .p;
-    dir = mkdtemp(path);
+    dir = tmp_dir_make(arena);
     conf = (struct conf){.refs = 1000,
                          .listens = listens,
                          .n_listens = 2,
@@ -119,24 +116,12 @@ static int set_up(void **state UNUSED)
     return dir ? 0 : 1;
 }
 
-static void remove_tree(const char *path)
-{
-    DIR *d = opendir(path);
-    if (d) {
-        for (struct dirent *e; (e = readdir(d));)
-            if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-                remove_tree(arena_fmt(arena, "%s/%s", path, e->d_name).p);
-        closedir(d);
-    }
-    assert_int_equal(remove(path), 0);
-}
-
 static int tear_down(void **state UNUSED)
 {
     issuer_close(&is);
     test_cert_free(&root);
     test_cert_free(&mid);
-    remove_tree(dir);
+    tmp_dir_remove(arena, dir);
     arena_free(&arena);
     loop_fini();
     return 0;

@@ -11,7 +11,7 @@
 /* One for all that want nothing special: its start costs more than a test. */
 static struct pebble shared, pebble;
 static struct arena *shared_arena;
-static char shared_dir[] = "/tmp/headgate-pebble-XXXXXX";
+static const char *shared_dir;
 
 static void start(struct pebble_how how)
 {
@@ -35,15 +35,15 @@ static int tear_down(void **state)
 static int group_set_up(void **state UNUSED)
 {
     shared_arena = arena_new(1 << 16);
-    return mkdtemp(shared_dir) ? 0 : 1;
+    shared_dir = tmp_dir_make(shared_arena);
+    return shared_dir ? 0 : 1;
 }
 
 static int group_tear_down(void **state UNUSED)
 {
     if (shared.pid)
         pebble_stop(&shared);
-    arena = shared_arena;
-    remove_tree(shared_dir);
+    tmp_dir_remove(shared_arena, shared_dir);
     arena_free(&shared_arena);
     return 0;
 }

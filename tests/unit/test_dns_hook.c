@@ -19,9 +19,10 @@
 #include "base/loop.h"
 #include "base/proc.h"
 #include "proxy/dns_hook.h"
+#include "tests/unit/tmp_dir.h"
 
 static struct arena *arena;
-static char dir[] = "/tmp/headgate-dns-hook-XXXXXX";
+static const char *dir;
 
 /* ---- scripts and files ---- */
 
@@ -226,17 +227,23 @@ static unsigned most_at_once(const char *log)
     return most;
 }
 
+/* A name each. */
+static void start_many(struct str path, unsigned n)
+{
+    memset(&got, 0, sizeof(got));
+    for (unsigned i = 0; i < n; i++) {
+        struct dns_hook_spec spec = spec_of(path, arena_fmt(arena, "h%u.test", i).p);
+        dns_hook_start(&spec, on_done, NULL);
+    }
+}
+
 static void test_some_at_once(void **state)
 {
     (void)state;
     struct str path = script("many", "echo \"+ $2\" >>$D/many.log\n"
                                      "while [ ! -e $D/many.go ]; do sleep 0.02; done\n"
                                      "echo \"- $2\" >>$D/many.log\n");
-    memset(&got, 0, sizeof(got));
-    for (unsigned i = 0; i < 20; i++) {
-        struct dns_hook_spec spec = spec_of(path, arena_fmt(arena, "h%u.test", i).p);
-        dns_hook_start(&spec, on_done, NULL);
-    }
+    start_many(path, 20);
     wait_text("many.log", "+", DNS_HOOKS_MAX);
     assert_int_equal(got.done, 0);
     touch("many.go");
@@ -362,11 +369,7 @@ static void test_stop(void **state)
     struct str path = script("stop", "trap 'echo \"ended $2\" >>$D/stop.log; exit 0' TERM\n"
                                      "echo \"+ $2\" >>$D/stop.log\n"
                                      "while :; do sleep 0.02; done\n");
-    memset(&got, 0, sizeof(got));
-    for (unsigned i = 0; i < 12; i++) {
-        struct dns_hook_spec spec = spec_of(path, arena_fmt(arena, "h%u.test", i).p);
-        dns_hook_start(&spec, on_done, NULL);
-    }
+    start_many(path, 12);
     wait_text("stop.log", "+", DNS_HOOKS_MAX);
     dns_hook_stop_all();
     /* The pipe is read on: a message of the shell about its `sleep` must not kill it. */
@@ -385,16 +388,17 @@ static int set_up(void **state)
     arena = arena_new(1 << 16);
     log_init("test", LOG_INFO);
     loop_init();
-    return mkdtemp(dir) ? 0 : 1;
+    dir = tmp_dir_make(arena);
+    return dir ? 0 : 1;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
     loop_fini();
-    int gone = system(arena_fmt(arena, "rm -rf %s", dir).p);
+    tmp_dir_remove(arena, dir);
     arena_free(&arena);
-    return gone;
+    return 0;
 }
 
 int main(void)

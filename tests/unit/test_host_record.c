@@ -13,6 +13,7 @@
 
 #include "acme/host_record.h"
 #include "base/file.h"
+#include "tests/unit/tmp_dir.h"
 
 static struct arena *arena;
 static const char *dir, *path;
@@ -22,9 +23,7 @@ static int set_up(void **state)
 {
     (void)state;
     arena = arena_new(1 << 16);
-    const char *tmp = getenv("TMPDIR");
-    dir = mkdtemp(
-        (char *)(uintptr_t)arena_fmt(arena, "%s/headgate-record.XXXXXX", tmp ? tmp : "/tmp").p);
+    dir = tmp_dir_make(arena);
     path = arena_fmt(arena, "%s/acme/hosts/a.example.org.json", dir).p;
     const struct host_record empty = {0};
     return dir && !host_record_write(arena, dir, host, &empty) ? 0 : 1;
@@ -33,9 +32,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    (void)unlink(path);
-    for (const char *const *d = (const char *const[]){"/acme/hosts", "/acme", "", NULL}; *d; d++)
-        (void)rmdir(arena_fmt(arena, "%s%s", dir, *d).p);
+    tmp_dir_remove(arena, dir);
     arena_free(&arena);
     return 0;
 }

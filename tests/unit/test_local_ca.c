@@ -5,7 +5,6 @@
  */
 #include "base/base.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <setjmp.h>
@@ -20,6 +19,7 @@
 #include "acme/local_ca.h"
 #include "base/file.h"
 #include "tests/unit/certs.h"
+#include "tests/unit/tmp_dir.h"
 
 static struct arena *arena;
 static const char *dir;
@@ -27,28 +27,13 @@ static const char *dir;
 static int set_up(void **state UNUSED)
 {
     arena = arena_new(1 << 16);
-    char *path = (char *)(uintptr_t)arena_fmt(arena, "%s/headgate-ca.XXXXXX",
-                                              getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp")
-                     .p;
-    dir = mkdtemp(path);
+    dir = tmp_dir_make(arena);
     return dir ? 0 : 1;
-}
-
-static void remove_tree(const char *path)
-{
-    DIR *d = opendir(path);
-    if (d) {
-        for (struct dirent *e; (e = readdir(d));)
-            if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-                remove_tree(arena_fmt(arena, "%s/%s", path, e->d_name).p);
-        closedir(d);
-    }
-    assert_int_equal(remove(path), 0);
 }
 
 static int tear_down(void **state UNUSED)
 {
-    remove_tree(dir);
+    tmp_dir_remove(arena, dir);
     arena_free(&arena);
     return 0;
 }
