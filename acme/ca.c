@@ -5,7 +5,6 @@
 #include "acme/ca.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "acme/ca_parts.h"
 #include "acme/jose.h"
@@ -103,11 +102,6 @@ void ca_close(struct ca **cap)
         }
     account_fini(ca);
     loop_free_later(ca, ca_free);
-}
-
-struct str ca_name(const struct ca *ca)
-{
-    return ca->spec.name;
 }
 
 struct str ca_directory(const struct ca *ca)
@@ -212,13 +206,11 @@ void ca_heard(struct ca *ca, struct acme_fail *fail)
 static struct acme_fail busy(const struct ca *ca, const char *step)
 {
     struct acme_fail fail;
-    char at[32];
-    struct tm tm;
-    time_t until = (time_t)ca->paused_until;
-    gmtime_r(&until, &tm);
-    strftime(at, sizeof at, "%Y-%m-%d %H:%M:%S", &tm);
-    acme_fail_set(&fail, ACME_BUSY, step, "the CA is left alone until %s UTC: %s", at,
-                  ca->problem.text);
+    char text[64];
+    struct out at = out_on(text, sizeof(text));
+    out_utc(&at, ca->paused_until);
+    acme_fail_set(&fail, ACME_BUSY, step, "the CA is left alone until " STR_FMT ": %s",
+                  STR_ARG(out_done(&at)), ca->problem.text);
     fail.status = ca->problem.status;
     fail.retry_at = ca->paused_until;
     return fail;

@@ -36,8 +36,7 @@ struct ca_spec {
 
 /* Account key and folder are made at the first call. Never NULL. */
 struct ca *ca_open(const struct ca_spec *spec);
-void ca_close(struct ca **ca); /* calls under way are dropped without a word */
-struct str ca_name(const struct ca *ca);
+void ca_close(struct ca **ca);                /* calls under way are dropped without a word */
 struct str ca_directory(const struct ca *ca); /* its URL */
 
 /* URLs of the directory; "" until it was read, or when the CA has none. */

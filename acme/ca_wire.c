@@ -75,13 +75,8 @@ static void wire_tell(struct wire *w, struct ca_answer *a, struct acme_fail *fai
 /* RFC 8555 6.5.1: base64url; anything else is dropped. The oldest makes room. */
 static bool nonce_keep(struct ca *ca, struct str nonce)
 {
-    if (!nonce.n || nonce.n >= CA_NONCE_MAX)
+    if (!nonce.n || nonce.n >= CA_NONCE_MAX || !str_is_base64url(nonce))
         return false;
-    for (size_t i = 0; i < nonce.n; i++) {
-        char c = ascii_lower(nonce.p[i]);
-        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_')
-            return false;
-    }
     if (ca->n_nonces == CA_NONCES)
         memmove(ca->nonces[0], ca->nonces[1], (size_t)--ca->n_nonces * CA_NONCE_MAX);
     char *to = ca->nonces[ca->n_nonces++];

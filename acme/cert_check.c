@@ -10,7 +10,6 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
-#include <time.h>
 
 #include "acme/jose.h"
 #include "acme/pem.h"
@@ -76,12 +75,10 @@ static const char *who(const struct chain *c, unsigned i)
 
 static const char *moment(struct arena *a, int64_t t)
 {
-    char text[32];
-    struct tm tm;
-    time_t s = (time_t)t;
-    ASSERT(gmtime_r(&s, &tm));
-    size_t n = strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm);
-    return arena_strz(a, (struct str){text, n});
+    char text[64];
+    struct out o = out_on(text, sizeof(text));
+    out_utc(&o, t);
+    return arena_strz(a, out_done(&o));
 }
 
 /* ---- reading ---- */

@@ -16,22 +16,16 @@
 #define ALPN_BEFORE 3600
 #define ALPN_AFTER  (7 * 86400) /* nobody waits for a validation that long */
 
-static const char *const names[CONF_CHALLENGES] = {
-    [CONF_TLS_ALPN_01] = "tls-alpn-01",
-    [CONF_HTTP_01] = "http-01",
-    [CONF_DNS_01] = "dns-01",
-};
-
 const char *challenge_name(enum conf_challenge k)
 {
     ASSERT(k < CONF_CHALLENGES);
-    return names[k];
+    return conf_challenge_names[k];
 }
 
 bool challenge_parse(struct str name, enum conf_challenge *k)
 {
     for (unsigned i = 0; i < CONF_CHALLENGES; i++)
-        if (str_eq(name, str_of(names[i]))) {
+        if (str_eq(name, str_of(conf_challenge_names[i]))) {
             *k = (enum conf_challenge)i;
             return true;
         }
@@ -40,14 +34,7 @@ bool challenge_parse(struct str name, enum conf_challenge *k)
 
 bool challenge_token_fine(struct str token)
 {
-    if (token.n == 0 || token.n > TOKEN_MAX)
-        return false;
-    for (size_t i = 0; i < token.n; i++) {
-        char c = token.p[i], l = ascii_lower(c);
-        if (!(l >= 'a' && l <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_')
-            return false;
-    }
-    return true;
+    return token.n > 0 && token.n <= TOKEN_MAX && str_is_base64url(token);
 }
 
 static struct str digest_of(unsigned char sum[SHA256_DIGEST_LENGTH], struct str text)

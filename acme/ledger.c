@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -399,15 +398,6 @@ static void put_span(struct out *o, int64_t s)
     out_fmt(o, "%lld %s%s", (long long)n, units[i].one, n == 1 ? "" : "s");
 }
 
-static void put_time(struct out *o, int64_t at)
-{
-    const time_t t = (time_t)at;
-    struct tm tm;
-    ASSERT(gmtime_r(&t, &tm));
-    out_fmt(o, "%04d-%02d-%02d %02d:%02d:%02d UTC", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-            tm.tm_hour, tm.tm_min, tm.tm_sec);
-}
-
 struct ledger_verdict ledger_ask(const struct ledger *l, struct str host, bool exempt, int64_t now)
 {
     struct ledger_verdict v = {0};
@@ -434,7 +424,7 @@ struct ledger_verdict ledger_ask(const struct ledger *l, struct str host, bool e
         out_lit(&o, ", which is the CA's limit: the next one at ");
     else
         out_fmt(&o, ", the CA's limit is %u: the next one at ", l->limits[v.kind].count);
-    put_time(&o, v.until);
+    out_utc(&o, v.until);
     ASSERT(!o.over);
     return v;
 }

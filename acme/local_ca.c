@@ -37,19 +37,7 @@ struct local_ca {
 /* A text that names paths below the state folder, with the folder's full name. */
 static const char *in_full(const struct local_ca *ca, struct arena *a, const char *text)
 {
-    if (!text || strcmp(ca->state, ca->shown) == 0)
-        return text;
-    struct str rest = str_of(text), done = STR("");
-    while (rest.n) {
-        size_t at = 0;
-        while (at < rest.n && !(str_starts(str_sub(rest, at, rest.n), STR("./")) &&
-                                (at == 0 || strchr(" `(", rest.p[at - 1]))))
-            at++;
-        done = arena_fmt(a, STR_FMT STR_FMT "%s", STR_ARG(done), STR_ARG(str_sub(rest, 0, at)),
-                         at < rest.n ? ca->shown : "");
-        rest = str_sub(rest, at < rest.n ? at + 1 : at, rest.n);
-    }
-    return done.p;
+    return file_in_full(a, text, ca->state, ca->shown);
 }
 
 /* ---- making certificates ---- */

@@ -108,6 +108,16 @@ bool str_split(struct str *rest, char sep, struct str *piece)
     return true;
 }
 
+bool str_is_base64url(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        char c = ascii_lower(s.p[i]);
+        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '-' && c != '_')
+            return false;
+    }
+    return true;
+}
+
 bool str_u64(struct str s, uint64_t *out)
 {
     uint64_t v = 0;
@@ -264,6 +274,15 @@ int64_t wall_s(void)
     struct timespec ts;
     clock_gettime(CLOCK_REALTIME, &ts);
     return ts.tv_sec;
+}
+
+void out_utc(struct out *o, int64_t at)
+{
+    const time_t t = (time_t)at;
+    struct tm tm;
+    char text[64];
+    ASSERT(gmtime_r(&t, &tm));
+    out_bytes(o, text, strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm));
 }
 
 void random_bytes(void *p, size_t n)

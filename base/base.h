@@ -95,6 +95,8 @@ static inline size_t str_chr(struct str s, char c)
 struct str str_trim(struct str s); /* without spaces and tabs at both ends (RFC 9110 OWS) */
 /* Takes the next piece of *rest up to sep; false when nothing is left. Pieces may be empty. */
 bool str_split(struct str *rest, char sep, struct str *piece);
+/* Only characters of RFC 4648 5, without padding; an empty one passes. */
+bool str_is_base64url(struct str s);
 /* Decimal digits only, whole string, no sign, checked: false for anything else. */
 bool str_u64(struct str s, uint64_t *out) MUST_USE;
 static inline char ascii_lower(char c)
@@ -187,10 +189,27 @@ static inline void list_remove(struct list *l)
     for (struct list *it = (head)->next, *it##_next = it->next; it != (head); \
          it = it##_next, it##_next = it->next)
 
+/*
+ * FNV-1a, byte by byte and on from `h`, which is FNV1A_BASIS at first: for tables whose keys no
+ * stranger chooses, and for names of folders. Else: siphash.h.
+ */
+#define FNV1A_BASIS UINT64_C(0xcbf29ce484222325)
+static inline uint64_t fnv1a_byte(uint64_t h, uint8_t byte)
+{
+    return (h ^ byte) * UINT64_C(0x100000001b3);
+}
+static inline uint64_t fnv1a(uint64_t h, struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        h = fnv1a_byte(h, (uint8_t)s.p[i]);
+    return h;
+}
+
 /* ---- time and randomness ---- */
-uint64_t now_ms(void);                /* CLOCK_MONOTONIC; in a loop prefer loop_now_ms() */
-uint64_t now_us(void);                /* the same, finer */
-int64_t wall_s(void);                 /* seconds since 1970 */
-void random_bytes(void *p, size_t n); /* getrandom; dies when the kernel has none */
+uint64_t now_ms(void);                   /* CLOCK_MONOTONIC; in a loop prefer loop_now_ms() */
+uint64_t now_us(void);                   /* the same, finer */
+int64_t wall_s(void);                    /* seconds since 1970 */
+void out_utc(struct out *o, int64_t at); /* such seconds for people: "2026-11-27 09:30:00 UTC" */
+void random_bytes(void *p, size_t n);    /* getrandom; dies when the kernel has none */
 
 #endif

@@ -222,6 +222,23 @@ const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t ui
     return NULL;
 }
 
+const char *file_in_full(struct arena *a, const char *text, const char *dir, const char *full)
+{
+    if (!text || strcmp(dir, full) == 0)
+        return text;
+    struct str rest = str_of(text), done = STR("");
+    while (rest.n) {
+        size_t at = 0;
+        while (at < rest.n && !(str_starts(str_sub(rest, at, rest.n), STR("./")) &&
+                                (at == 0 || strchr(" `(", rest.p[at - 1]))))
+            at++;
+        done = arena_fmt(a, STR_FMT STR_FMT "%s", STR_ARG(done), STR_ARG(str_sub(rest, 0, at)),
+                         at < rest.n ? full : "");
+        rest = str_sub(rest, at < rest.n ? at + 1 : at, rest.n);
+    }
+    return done.p;
+}
+
 struct str file_resolve(struct arena *a, struct str dir, struct str path)
 {
     struct str rest = path.n && path.p[0] == '/'

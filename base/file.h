@@ -29,6 +29,12 @@ const char *file_mkdirs(struct arena *a, const char *path, mode_t mode, uid_t ui
 /* The sentence for errno `err` on `path`: who cannot do `verb` ("read", "write", "enter") and why.
  */
 const char *file_error(struct arena *a, int err, const char *verb, const char *path);
+/*
+ * `text` with the paths in it that begin with "./" below `full`: for a process whose working folder
+ * is `dir`, ".", and who reads it knows it as `full`. As it is when `dir` has its name already.
+ * NULL is fine.
+ */
+const char *file_in_full(struct arena *a, const char *text, const char *dir, const char *full);
 /* `path` made absolute against `dir` (absolute), "." and ".." folded, no symlinks resolved. */
 struct str file_resolve(struct arena *a, struct str dir, struct str path);
 /* memfd with `data`, sealed against every change; -1 and errno on failure. */

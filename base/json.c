@@ -8,6 +8,11 @@
 
 #define WORST 3 /* a bad byte becomes U+FFFD */
 
+json_t *json_time(int64_t at)
+{
+    return at ? json_integer(at) : json_null();
+}
+
 json_t *json_text(struct str s)
 {
     json_t *j = json_stringn(s.p ? s.p : "", s.n);

@@ -11,6 +11,8 @@
 
 /* Never NULL: bytes that are no UTF-8 become U+FFFD, one by one; the rest stays. */
 json_t *json_text(struct str s) MUST_USE;
+/* Wall clock s; null for 0: never, or unknown. */
+json_t *json_time(int64_t at) MUST_USE;
 /*
  * An object from somebody who may mean ill: no key twice, nested at most `depth` deep (jansson
  * recurses up to 2,048 times). NULL: it is none, and *why says so in words, valid till the next

@@ -191,10 +191,8 @@ static bool set_unix(struct instance *i, const char *path)
 
 static const char *short_hash(struct arena *a, const char *name)
 {
-    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a: names a folder, guards nothing */
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * 0x100000001b3u;
-    return arena_fmt(a, "%016" PRIx64, h).p;
+    /* It names a folder and guards nothing. */
+    return arena_fmt(a, "%016" PRIx64, fnv1a(FNV1A_BASIS, str_of(name))).p;
 }
 
 /*

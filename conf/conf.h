@@ -25,6 +25,7 @@ enum conf_https { CONF_HTTPS_REDIRECT, CONF_HTTPS_BOTH, CONF_HTTPS_ONLY };
 enum conf_handler { CONF_PROXY = 1, CONF_FILES, CONF_REDIRECT, CONF_RESPOND };
 enum conf_issuer { CONF_ISSUER_AUTO, CONF_ISSUER_ACME, CONF_ISSUER_LOCAL, CONF_ISSUER_PASSTHROUGH };
 enum conf_challenge { CONF_TLS_ALPN_01, CONF_HTTP_01, CONF_DNS_01, CONF_CHALLENGES };
+extern const char *const conf_challenge_names[CONF_CHALLENGES]; /* RFC 8555 8, RFC 8737 */
 enum conf_acme_key { CONF_KEY_P256, CONF_KEY_P384, CONF_KEY_RSA2048 };
 enum conf_protocol { CONF_HTTP1, CONF_H2C, CONF_GRPC };
 enum conf_service_listen { CONF_SVC_TCP, CONF_SVC_UNIX, CONF_SVC_FD };

@@ -282,16 +282,6 @@ static void load_email(struct load *l, const struct node *map, struct conf_acme 
     diags_hint(l->d, id, "one, such as you@example.org, without mailto: in front");
 }
 
-static bool is_base64url(struct str t)
-{
-    for (size_t i = 0; i < t.n; i++) {
-        char c = ascii_lower(t.p[i]);
-        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
-            return false;
-    }
-    return t.n % 4 != 1;
-}
-
 static void load_eab(struct load *l, const struct node *map, struct conf_acme *acme)
 {
     const struct node *eab = node_get(map, "eab");
@@ -317,7 +307,7 @@ static void load_eab(struct load *l, const struct node *map, struct conf_acme *a
         unsigned id = diags_add(l->d, "E065", eab->at, "`eab` with `%s` and without `%s`",
                                 kid ? "kid" : "hmac", kid ? "hmac" : "kid");
         diags_hint(l->d, id, "the CA gives both");
-    } else if (!is_base64url(acme->eab_hmac)) {
+    } else if (!str_is_base64url(acme->eab_hmac) || acme->eab_hmac.n % 4 == 1) {
         unsigned id = diags_add(l->d, "E073", place_of_key(eab, "hmac"),
                                 "`hmac` is no base64url text (letters, digits, - and _)");
         diags_hint(l->d, id, "copy it as the CA shows it; the value is not shown here");
@@ -327,6 +317,12 @@ static void load_eab(struct load *l, const struct node *map, struct conf_acme *a
 }
 
 /* ---- how names are proven ---- */
+
+const char *const conf_challenge_names[CONF_CHALLENGES] = {
+    [CONF_TLS_ALPN_01] = "tls-alpn-01",
+    [CONF_HTTP_01] = "http-01",
+    [CONF_DNS_01] = "dns-01",
+};
 
 static bool has_challenge(const struct conf_acme *acme, enum conf_challenge c)
 {
@@ -338,8 +334,6 @@ static bool has_challenge(const struct conf_acme *acme, enum conf_challenge c)
 
 static void load_challenges(struct load *l, const struct node *map, struct conf_acme *acme)
 {
-    static const char *const names[] = {
-        [CONF_TLS_ALPN_01] = "tls-alpn-01", [CONF_HTTP_01] = "http-01", [CONF_DNS_01] = "dns-01"};
     struct str *texts;
     const struct node **items, *n = node_get(map, "challenge");
     if (!n) {
@@ -354,7 +348,7 @@ static void load_challenges(struct load *l, const struct node *map, struct conf_
     }
     for (unsigned i = 0; i < count; i++) {
         enum conf_challenge c = CONF_TLS_ALPN_01;
-        while (c < CONF_CHALLENGES && !str_eq(texts[i], str_of(names[c])))
+        while (c < CONF_CHALLENGES && !str_eq(texts[i], str_of(conf_challenge_names[c])))
             c++;
         if (c < CONF_CHALLENGES && !has_challenge(acme, c)) {
             acme->challenges[acme->n_challenges++] = c;

@@ -63,10 +63,7 @@ static void load_https(struct load *l, const struct scope *sc, const struct node
     site->https = str_eq(https, STR("both"))   ? CONF_HTTPS_BOTH
                   : str_eq(https, STR("only")) ? CONF_HTTPS_ONLY
                                                : CONF_HTTPS_REDIRECT;
-    bool https_on = false;
-    for (unsigned i = 0; i < l->c->n_listens; i++)
-        https_on |= l->c->listens[i].kind == CONF_LISTEN_HTTPS;
-    if (https_on || site->https == CONF_HTTPS_BOTH || !l->c->n_listens)
+    if (conf_listens(l->c, CONF_LISTEN_HTTPS) || site->https == CONF_HTTPS_BOTH || !l->c->n_listens)
         return;
     if (is_written(map, "https")) {
         unsigned id =

@@ -45,10 +45,7 @@ void challenge_text_write(const struct challenge_text *t, struct out *tail)
 
 static struct list *bucket_of(struct str host)
 {
-    uint32_t h = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < host.n; i++)
-        h = (h ^ (uint8_t)host.p[i]) * 16777619u;
-    return &buckets[h % BUCKETS];
+    return &buckets[fnv1a(FNV1A_BASIS, host) % BUCKETS];
 }
 
 static void shown_free(struct shown *s)

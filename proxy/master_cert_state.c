@@ -67,21 +67,16 @@ static const char *step_text(uint32_t step)
     return step == MSG_CERT_SERVED ? "served" : step == MSG_CERT_WORKING ? "working" : "waiting";
 }
 
-static json_t *time_or_null(uint64_t s)
-{
-    return s ? json_integer((json_int_t)s) : json_null();
-}
-
 /* Never NULL; `serving`: some certificate is shown for the host. */
 json_t *cert_state_status(const struct cert_state *s, bool serving)
 {
     json_t *j = json_object();
     json_object_set_new(j, "host", json_string(s->host));
     json_object_set_new(j, "issuer", json_text(str_of(s->issuer)));
-    json_object_set_new(j, "not_after", time_or_null(s->fixed.not_after));
+    json_object_set_new(j, "not_after", json_time((int64_t)s->fixed.not_after));
     json_object_set_new(j, "state", json_string(step_text(s->fixed.step)));
     json_object_set_new(j, "serving", json_boolean(serving));
-    json_object_set_new(j, "next_at", time_or_null(s->fixed.next_at));
+    json_object_set_new(j, "next_at", json_time((int64_t)s->fixed.next_at));
     json_object_set_new(j, "failures", json_integer(s->fixed.failures));
     json_object_set_new(j, "error", s->error[0] ? json_text(str_of(s->error)) : json_null());
     return j;

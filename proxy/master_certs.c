@@ -22,7 +22,7 @@ static struct {
 static uint64_t mix(uint64_t h, uint64_t v)
 {
     for (unsigned i = 0; i < 8; i++) {
-        h = (h ^ (v & 0xff)) * 0x100000001b3; /* FNV-1a */
+        h = fnv1a_byte(h, (uint8_t)v);
         v >>= 8;
     }
     return h;
@@ -32,7 +32,7 @@ static uint64_t mix(uint64_t h, uint64_t v)
 static uint64_t stamp(int64_t *newest)
 {
     const struct loaded *l = master.loaded;
-    uint64_t h = 0xcbf29ce484222325;
+    uint64_t h = FNV1A_BASIS;
     for (unsigned i = 0; i < l->n_cert_paths; i++) {
         struct stat st;
         if (stat(l->cert_paths[i], &st) < 0) {

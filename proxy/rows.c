@@ -140,14 +140,6 @@ void row_observe(struct row_histogram *h, uint64_t us)
 
 /* ---- keys ---- */
 
-static uint64_t hash_of(const char *p, size_t n)
-{
-    uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)p[i]) * 0x100000001b3u;
-    return h;
-}
-
 /* The labels one behind the other; 0 when they do not fit: such a name has no row of its own. */
 static uint32_t key_make(enum row_kind k, const struct row_key *key, char mem[static ROWS_KEY_MAX])
 {
@@ -225,7 +217,7 @@ static unsigned row_find(enum row_kind k, const struct row_key *key)
 {
     char mem[ROWS_KEY_MAX];
     const uint32_t n = key_make(k, key, mem);
-    const uint64_t hash = hash_of(mem, n);
+    const uint64_t hash = fnv1a(FNV1A_BASIS, (struct str){mem, n});
     const struct entry *e = &head->entries[first_of(k)];
     for (unsigned i = 1; n && i < kinds[k].rows; i++)
         if (entry_is(&e[i], hash, mem, n))
@@ -316,7 +308,7 @@ void rows_claim_begin(enum row_kind k)
     const unsigned other = first_of(k);
     if (!owned[other].taken) {
         const uint32_t n = key_other(k, mem);
-        entry_write(other, mem, n, hash_of(mem, n));
+        entry_write(other, mem, n, fnv1a(FNV1A_BASIS, (struct str){mem, n}));
         entry_show(other, FOR_EVER);
     }
 }
@@ -326,7 +318,7 @@ void rows_claim(enum row_kind k, const struct row_key *key, uint64_t now)
     char mem[ROWS_KEY_MAX];
     const unsigned first = first_of(k);
     const uint32_t n = key_make(k, key, mem);
-    const uint64_t hash = hash_of(mem, n);
+    const uint64_t hash = fnv1a(FNV1A_BASIS, (struct str){mem, n});
     for (unsigned i = first + 1; n && i < first + kinds[k].rows; i++) {
         struct owned *o = &owned[i];
         if (o->taken && o->hash == hash && o->key_n == n && memcmp(o->key, mem, n) == 0) {
