@@ -15,8 +15,8 @@
 
 #define LOOK_MAX_S   3600  /* clocks are set, machines sleep: looking again costs nothing */
 #define ARI_NONE_S   21600 /* a CA that has none is asked again after that */
-#define WARN_EVERY_S 86400
 #define DAY_S        86400
+#define WARN_EVERY_S DAY_S
 #define PAUSE_LEAST  5    /* from one certificate to the next, however short they live */
 #define POSTPONE_MAX 60   /* a CA that says "in a second" again and again: so slowly at last */
 #define LIMITED_S    3600 /* "too many", and not a word until when */
@@ -28,12 +28,7 @@ static void on_ari_due(struct deadline *d);
 
 const char *issuer_words(const struct issuer *is, struct arena *a, const char *text)
 {
-    if (strcmp(is->state, is->shown) == 0)
-        return text;
-    const char *at = strstr(text, "./");
-    if (!at)
-        return text;
-    return arena_fmt(a, "%.*s%s%s", (int)(at - text), text, is->shown, at + 1).p;
+    return file_in_full(a, text, is->state, is->shown);
 }
 
 /* ---- what is in service ---- */
@@ -49,10 +44,12 @@ static bool issuer_is_wanted(const struct issuer *is, const char *name)
 /* The same for one certificate however often it is asked. */
 static uint64_t seed_of(const struct host *h)
 {
-    uint64_t x = 0xcbf29ce484222325 ^ (uint64_t)h->served.not_after;
-    for (const char *p = h->name; *p; p++)
-        x = (x ^ (uint8_t)*p) * 0x100000001b3;
-    return x;
+    return fnv1a(FNV1A_BASIS ^ (uint64_t)h->served.not_after, str_of(h->name));
+}
+
+bool host_ari_is_of_served(const struct host *h)
+{
+    return strcmp(h->rec.ari.id, h->served.ari_id) == 0;
 }
 
 int64_t host_renew_at(const struct host *h)
@@ -63,7 +60,7 @@ int64_t host_renew_at(const struct host *h)
     const int64_t life = h->served.until - h->served.not_before;
     /* Whatever the CA says, there is time for more than one try. */
     const int64_t latest = h->served.until - life / 10;
-    const bool by_ca = !before && h->rec.ari.chosen && strcmp(h->rec.ari.id, h->served.ari_id) == 0;
+    const bool by_ca = !before && h->rec.ari.chosen && host_ari_is_of_served(h);
     return by_ca ? MIN(h->rec.ari.chosen, latest)
                  : renew_at(h->served.not_before, h->served.until, before, seed_of(h));
 }
@@ -186,20 +183,28 @@ void host_save(struct host *h)
     arena_free(&a);
 }
 
+bool host_rests(const struct host *h)
+{
+    return h->state == HOST_IDLE || h->state == HOST_WAITING;
+}
+
+int64_t host_next_at(const struct host *h)
+{
+    return !host_rests(h) ? 0 : h->state == HOST_IDLE ? host_renew_at(h) : h->rec.next_at;
+}
+
+enum issuer_step host_step(const struct host *h)
+{
+    return !host_rests(h) ? ISSUER_WORKING : h->state == HOST_IDLE ? ISSUER_SERVED : ISSUER_WAITING;
+}
+
 void host_tell(struct host *h)
 {
-    static const enum issuer_step steps[HOST_STATES] = {[HOST_IDLE] = ISSUER_SERVED,
-                                                        [HOST_WAITING] = ISSUER_WAITING,
-                                                        [HOST_QUEUED] = ISSUER_WORKING,
-                                                        [HOST_LOOKING] = ISSUER_WORKING,
-                                                        [HOST_ORDERING] = ISSUER_WORKING};
     const struct issuer_state s = {.host = str_of(h->name),
                                    .issuer = h->served.have ? h->served.issuer : "",
                                    .not_after = h->served.have ? h->served.until : 0,
-                                   .next_at = h->state == HOST_IDLE      ? host_renew_at(h)
-                                              : h->state == HOST_WAITING ? h->rec.next_at
-                                                                         : 0,
-                                   .step = steps[h->state],
+                                   .next_at = host_next_at(h),
+                                   .step = host_step(h),
                                    .failures = h->rec.failures,
                                    .error = h->rec.error.at ? h->rec.error.text : ""};
     h->is->ops->state(h->is->ctx, &s);
@@ -268,10 +273,9 @@ static void host_schedule(struct host *h)
 
 static void host_due(struct host *h)
 {
-    const bool waits = h->state == HOST_IDLE || h->state == HOST_WAITING;
     warn_of_end(h);
     mend_clock(h);
-    if (waits && due_at(h) > wall_s())
+    if (host_rests(h) && due_at(h) > wall_s())
         host_schedule(h);
     else
         host_event(h, TRIGGER_DUE);
@@ -424,7 +428,7 @@ static void ari_take(struct host *h, const struct ari_window *w)
 static void ari_none(struct host *h, const char *why, int64_t retry_at)
 {
     log_debug("no word of the CA about renewal", "host", "%s", h->name, "cause", "%s", why);
-    if (strcmp(h->rec.ari.id, h->served.ari_id) != 0) {
+    if (!host_ari_is_of_served(h)) {
         memset(&h->rec.ari, 0, sizeof(h->rec.ari));
         text_copy(h->rec.ari.id, sizeof(h->rec.ari.id), str_of(h->served.ari_id));
     }
@@ -437,7 +441,7 @@ static void on_ari(void *ctx, const struct ca_answer *ans)
     struct arena *a = arena_new(1024);
     struct ari_window w,
         old = {.start = h->rec.ari.start, .end = h->rec.ari.end, .chosen = h->rec.ari.chosen};
-    const bool known = strcmp(h->rec.ari.id, h->served.ari_id) == 0 && h->rec.ari.chosen;
+    const bool known = host_ari_is_of_served(h) && h->rec.ari.chosen;
     h->ari_call = NULL;
     const char *err =
         ans->fail ? ans->fail->text
@@ -461,15 +465,12 @@ static void on_ari_due(struct deadline *d)
 
 void host_ari_look(struct host *h)
 {
-    const bool known = strcmp(h->rec.ari.id, h->served.ari_id) == 0;
-    const int64_t wait = h->rec.ari.look_again - wall_s();
+    const int64_t wait = host_ari_is_of_served(h) ? h->rec.ari.look_again - wall_s() : 0;
     deadline_cancel(&h->ari_due);
     if (!h->served.have || !h->served.ari_id[0] || h->is->conf->acme.renew_before)
         return;
     /* A new certificate's window is asked for at once, others when the CA wants it. */
-    deadline_set(&h->ari_due,
-                 wait > 0 && (known || !h->rec.ari.id[0]) ? (uint64_t)MIN(wait, 86400) * 1000 : 1,
-                 on_ari_due);
+    deadline_set(&h->ari_due, wait > 0 ? (uint64_t)MIN(wait, DAY_S) * 1000 : 1, on_ari_due);
 }
 
 /* ---- the set of hosts ---- */
@@ -543,7 +544,7 @@ static void hosts_schedule(struct issuer *is, bool cured)
         struct host *h = container_of(l, struct host, link);
         host_tell(h);
         host_ari_look(h);
-        if (h->state != HOST_IDLE && h->state != HOST_WAITING)
+        if (!host_rests(h))
             continue;
         if (cured)
             h->rec.next_at = 0;

@@ -28,21 +28,15 @@ struct ask {
 
 /* ---- the report ---- */
 
-static json_t *time_or_null(int64_t t)
-{
-    return t ? json_integer(t) : json_null();
-}
-
 static json_t *next_json(const struct host *h)
 {
-    if (h->state == HOST_ORDERING || h->state == HOST_LOOKING || h->state == HOST_QUEUED)
+    if (!host_rests(h))
         return json_pack("{s:n, s:s}", "at", "what",
                          h->state == HOST_LOOKING  ? "looks whether the host can be found"
                          : h->state == HOST_QUEUED ? "waits for its turn at the CA"
                          : h->step[0]              ? h->step
                                                    : "order under way");
-    const int64_t at = h->state == HOST_IDLE ? host_renew_at(h) : h->rec.next_at;
-    return json_pack("{s:I, s:s}", "at", (json_int_t)at, "what",
+    return json_pack("{s:I, s:s}", "at", (json_int_t)host_next_at(h), "what",
                      h->state == HOST_IDLE ? "renewal" : "next try");
 }
 
@@ -58,7 +52,7 @@ static json_t *error_json(const struct host *h)
 
 static json_t *ari_json(const struct host *h)
 {
-    if (!h->rec.ari.chosen || strcmp(h->rec.ari.id, h->served.ari_id) != 0)
+    if (!h->rec.ari.chosen || !host_ari_is_of_served(h))
         return json_null();
     return json_pack("{s:I, s:I, s:o}", "start", (json_int_t)h->rec.ari.start, "end",
                      (json_int_t)h->rec.ari.end, "url",
@@ -79,19 +73,16 @@ static json_t *history_json(const struct host *h)
 
 static json_t *host_json(const struct host *h)
 {
-    static const char *const states[HOST_STATES] = {[HOST_IDLE] = "served",
-                                                    [HOST_WAITING] = "waiting",
-                                                    [HOST_QUEUED] = "working",
-                                                    [HOST_LOOKING] = "working",
-                                                    [HOST_ORDERING] = "working"};
+    static const char *const steps[] = {
+        [ISSUER_SERVED] = "served", [ISSUER_WORKING] = "working", [ISSUER_WAITING] = "waiting"};
     const bool have = h->served.have;
     json_t *j = json_object();
     json_object_set_new(j, "host", json_text(str_of(h->name)));
     json_object_set_new(j, "issuer", have ? json_text(str_of(h->served.issuer)) : json_null());
-    json_object_set_new(j, "state", json_string(states[h->state]));
+    json_object_set_new(j, "state", json_string(steps[host_step(h)]));
     json_object_set_new(j, "serving", json_boolean(have && h->served.until > wall_s()));
-    json_object_set_new(j, "not_before", time_or_null(have ? h->served.not_before : 0));
-    json_object_set_new(j, "not_after", time_or_null(have ? h->served.until : 0));
+    json_object_set_new(j, "not_before", json_time(have ? h->served.not_before : 0));
+    json_object_set_new(j, "not_after", json_time(have ? h->served.until : 0));
     json_object_set_new(j, "next", next_json(h));
     json_object_set_new(j, "failures", json_integer(h->rec.failures));
     json_object_set_new(j, "error", error_json(h));
@@ -118,7 +109,7 @@ static json_t *limits_json(const struct issuer *is, const struct issuer_ca *ca)
             json_array_append_new(all, json_pack("{s:s, s:i, s:i, s:o}", "what",
                                                  ledger_kind_text((enum ledger_kind)k), "used",
                                                  (int)worst.used, "limit", (int)worst.limit,
-                                                 "until", time_or_null(worst.until)));
+                                                 "until", json_time(worst.until)));
     }
     return all;
 }
@@ -128,7 +119,7 @@ static json_t *ca_json(const struct issuer *is, const struct issuer_ca *ca)
     const struct acme_fail *problem = ca_problem(ca->ca);
     return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o}", "name", ca->name, "directory",
                      json_text(ca_directory(ca->ca)), "account", ca_account_url(ca->ca),
-                     "paused_until", time_or_null(ca_paused_until(ca->ca)), "problem",
+                     "paused_until", json_time(ca_paused_until(ca->ca)), "problem",
                      problem ? json_text(str_of(problem->text)) : json_null(), "limits",
                      limits_json(is, ca));
 }

@@ -108,13 +108,17 @@ void host_postponed(struct host *h, int64_t until, const char *why, const char *
 void host_save(struct host *h);
 /* A state of a try, in which TRIGGER_DUE comes after that time. */
 void host_wait(struct host *h, enum host_state state, uint64_t ms);
+bool host_rests(const struct host *h); /* no try is under way */
+enum issuer_step host_step(const struct host *h);
+int64_t host_next_at(const struct host *h); /* wall clock s; 0: while a try is under way */
 int64_t host_renew_at(const struct host *h);
 void host_forget(struct host *h);     /* as if none had ever been served */
 void host_order_over(struct host *h); /* there is none to go on with */
 void host_serve(struct host *h, const char *issuer, const struct cert_facts *f, struct str key_pem);
 /* Reads a unit that is better than what is served; true: it is in service now. */
 bool host_adopt(struct host *h);
-void host_ari_look(struct host *h); /* sets when the next look is due */
+bool host_ari_is_of_served(const struct host *h); /* what the record says of ARI */
+void host_ari_look(struct host *h);               /* sets when the next look is due */
 /* A path below the state folder, as people know it. */
 const char *issuer_words(const struct issuer *is, struct arena *a, const char *text);
 

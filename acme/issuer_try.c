@@ -47,7 +47,7 @@ void try_drop(struct host *h)
     preflight_close(&h->preflight);
     hide_probe(h);
     ca_call_cancel(&h->ari_call);
-    if (h->state != HOST_IDLE && h->state != HOST_WAITING)
+    if (!host_rests(h))
         h->state = HOST_WAITING; /* who waits for it is told by whoever drops it */
 }
 
@@ -149,23 +149,15 @@ static void on_looked(void *ctx, const struct preflight_verdict *v)
         host_event(h, TRIGGER_LOOKED);
 }
 
-static bool listens(const struct conf *c, enum conf_listen_kind kind)
-{
-    for (unsigned i = 0; i < c->n_listens; i++)
-        if (c->listens[i].kind == kind)
-            return true;
-    return false;
-}
-
 /* Where a CA of the internet comes; others come where we listen, or where they were told. */
 static void ports_of(const struct host *h, uint16_t ports[2])
 {
     const struct conf *c = h->is->conf;
     const bool known = h->target->known;
     memset(ports, 0, 2 * sizeof(*ports));
-    if (listens(c, CONF_LISTEN_HTTP))
+    if (conf_listens(c, CONF_LISTEN_HTTP))
         ports[0] = known ? 80 : c->public_http;
-    if (listens(c, CONF_LISTEN_HTTPS))
+    if (conf_listens(c, CONF_LISTEN_HTTPS))
         ports[1] = known ? 443 : c->public_https;
 }
 
@@ -209,7 +201,7 @@ static void preflight_begin(struct host *h)
     if (h->preflight || h->probe_id || str_starts(str_of(h->name), STR("*")))
         return;
     ports_of(h, h->look_ports);
-    if (!listens(h->is->conf, CONF_LISTEN_HTTP)) {
+    if (!conf_listens(h->is->conf, CONF_LISTEN_HTTP)) {
         look(h, false);
         return;
     }
@@ -231,9 +223,10 @@ static unsigned challenges_for(const struct host *h, enum conf_challenge out[CON
     unsigned n = 0;
     for (unsigned i = 0; i < c->acme.n_challenges; i++) {
         enum conf_challenge k = c->acme.challenges[i];
-        bool works = k == CONF_DNS_01 ? c->acme.dns_hook.n > 0
-                                      : !wild && listens(c, k == CONF_HTTP_01 ? CONF_LISTEN_HTTP
-                                                                              : CONF_LISTEN_HTTPS);
+        bool works = k == CONF_DNS_01
+                         ? c->acme.dns_hook.n > 0
+                         : !wild && conf_listens(c, k == CONF_HTTP_01 ? CONF_LISTEN_HTTP
+                                                                      : CONF_LISTEN_HTTPS);
         if (works)
             out[n++] = k;
     }
@@ -431,25 +424,21 @@ static bool counts_more(const struct acme_fail *f, const struct acme_fail *than)
 
 static void refused(struct host *h, const struct acme_fail *f)
 {
-    char ca[ISSUER_NAME_MAX];
-    const struct acme_fail why = *f;
-    const bool more = h->ca_at + 1 < h->is->n_ranked && why.kind != ACME_LOCAL;
-    text_copy(ca, sizeof(ca), str_of(h->ca->name));
-    if (counts_more(&why, &h->fail)) {
-        h->fail = why;
+    const char *ca = h->ca->name;
+    const bool more = h->ca_at + 1 < h->is->n_ranked && f->kind != ACME_LOCAL;
+    if (counts_more(f, &h->fail)) {
+        h->fail = *f;
         text_copy(h->fail_ca, sizeof(h->fail_ca), str_of(ca));
     }
     release(h);
     if (more) {
         log_warn("the next CA is tried", "host", "%s", h->name, "ca", "%s", ca, "cause", "%s",
-                 why.text);
+                 f->text);
         h->ca_at++;
         h->rehearsed = false;
         try_next(h);
     } else {
-        const struct acme_fail last = h->fail;
-        text_copy(ca, sizeof(ca), str_of(h->fail_ca));
-        host_failed(h, &last, ca);
+        host_failed(h, &h->fail, h->fail_ca);
     }
 }
 
@@ -457,6 +446,14 @@ static void refused(struct host *h, const struct acme_fail *f)
 static bool is_its_own(const struct acme_fail *f)
 {
     return waits(f) || f->kind == ACME_NETWORK || f->kind == ACME_ACCOUNT;
+}
+
+/* By agreement, or because there can be none now: the CA itself is next. */
+static void rehearsal_over(struct host *h)
+{
+    h->rehearsed = true;
+    release(h);
+    try_next(h);
 }
 
 static void on_done(void *ctx, const struct order_result *r)
@@ -467,18 +464,14 @@ static void on_done(void *ctx, const struct order_result *r)
     if (r->fail && h->ca != h->target && is_its_own(r->fail)) {
         log_warn("no dry run", "host", "%s", h->name, "ca", "%s", h->ca->name, "cause", "%s",
                  r->fail->text);
-        h->rehearsed = true;
-        release(h);
-        try_next(h);
+        rehearsal_over(h);
     } else if (r->fail) {
         refused(h, r->fail);
     } else if (h->ca == h->target) {
         issued(h, r);
     } else {
         host_record_event(&h->rec, wall_s(), true, "dry run", h->ca->name);
-        h->rehearsed = true;
-        release(h);
-        try_next(h);
+        rehearsal_over(h);
     }
 }
 
@@ -522,8 +515,7 @@ static void try_next(struct host *h)
     struct choice c = {0};
     choose(h, &c);
     if (!c.ca && h->fail.kind) {
-        const struct acme_fail last = h->fail;
-        host_failed(h, &last, h->fail_ca);
+        host_failed(h, &h->fail, h->fail_ca);
         return;
     }
     if (!c.ca) {
