@@ -6,6 +6,7 @@
 
 #include <time.h>
 
+#include "base/json.h"
 #include "base/siphash.h"
 
 #define HOUR    ((int64_t)3600)
@@ -99,16 +100,10 @@ bool ari_time(struct str text, int64_t *out)
 
 /* ---- the CA's word ---- */
 
-static struct str text_of(const json_t *object, const char *name)
-{
-    const json_t *v = json_object_get(object, name);
-    return json_is_string(v) ? (struct str){json_string_value(v), json_string_length(v)} : STR_NULL;
-}
-
 /* For people to open: nothing but the web, and no byte that a terminal obeys. */
 static struct str explanation(struct arena *a, const json_t *answer)
 {
-    struct str url = text_of(answer, "explanationURL");
+    struct str url = json_str(json_object_get(answer, "explanationURL"));
     if (url.n > URL_MAX || !(str_istarts(url, STR("https://")) || str_istarts(url, STR("http://"))))
         return STR_NULL;
     for (size_t i = 0; i < url.n; i++)
@@ -130,7 +125,8 @@ const char *ari_read(struct arena *a, const json_t *answer, int64_t retry_at, in
 {
     const json_t *window = json_object_get(answer, "suggestedWindow");
     struct ari_window w = {0};
-    if (!ari_time(text_of(window, "start"), &w.start) || !ari_time(text_of(window, "end"), &w.end))
+    if (!ari_time(json_str(json_object_get(window, "start")), &w.start) ||
+        !ari_time(json_str(json_object_get(window, "end")), &w.end))
         return "the CA's renewal information has no suggestedWindow with two times in it";
     if (w.end <= w.start)
         return "the CA's suggested window for the renewal ends before it begins";

@@ -79,7 +79,7 @@ static const char *read_directory(const struct ca *ca, const json_t *json, struc
     };
     for (unsigned i = 0; i < CA_RESOURCES; i++) {
         const json_t *v = json_object_get(json, members[i].name);
-        struct str url = {json_string_value(v), json_string_length(v)};
+        struct str url = json_str(v);
         if (!v && !members[i].needed)
             continue;
         if (!ca_url_fine(ca, url))

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/json.h"
 #include "base/utf8.h"
 
 #define URN             "urn:ietf:params:acme:error:"
@@ -73,8 +74,7 @@ void acme_fail_set(struct acme_fail *f, enum acme_fail_kind kind, const char *st
 
 static struct str member(const json_t *o, const char *name)
 {
-    const json_t *v = json_object_get(o, name);
-    return str_sub((struct str){json_string_value(v), json_string_length(v)}, 0, WORDS_MAX);
+    return str_sub(json_str(json_object_get(o, name)), 0, WORDS_MAX);
 }
 
 static struct str type_of(const json_t *problem)

@@ -43,8 +43,7 @@ static int64_t number(const json_t *j, const char *name)
 
 static void text(const json_t *j, const char *name, char *to, size_t size)
 {
-    const json_t *v = json_object_get(j, name);
-    struct str s = {json_string_value(v), json_string_length(v)};
+    struct str s = json_str(json_object_get(j, name));
     if (s.n < size && (!s.n || !memchr(s.p, '\0', s.n)))
         text_copy(to, size, s);
 }

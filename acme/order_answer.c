@@ -5,6 +5,7 @@
 #include "acme/csr.h"
 #include "acme/order_parts.h"
 #include "acme/pem.h"
+#include "base/json.h"
 
 /* From the CA's own words about this order; NULL: it has none. */
 static void fail_of(struct order *o, enum acme_fail_kind kind, const json_t *problem)
@@ -45,8 +46,7 @@ static enum order_event read_order(struct order *o, const struct ca_answer *a)
 /* RFC 9773 5: a CA that takes the order as a renewal repeats what it replaces, always. */
 static bool is_renewal(const struct order *o, const json_t *j)
 {
-    const json_t *v = json_object_get(j, "replaces");
-    struct str id = {json_string_value(v), json_string_length(v)};
+    struct str id = json_str(json_object_get(j, "replaces"));
     return id.n && str_eq(id, o->spec.replaces);
 }
 

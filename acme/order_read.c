@@ -4,13 +4,14 @@
  */
 #include "acme/order_read.h"
 
+#include "base/json.h"
+
 #define CHALLENGES_MAX 32 /* of an authorization; a few kinds exist */
 #define SHOWN_MAX      64 /* bytes of the CA's in a sentence */
 
 static struct str member(const json_t *j, const char *name)
 {
-    const json_t *v = json_object_get(j, name);
-    return (struct str){json_string_value(v), json_string_length(v)};
+    return json_str(json_object_get(j, name));
 }
 
 static const json_t *problem(const json_t *j)
@@ -79,8 +80,7 @@ static const char *read_authorizations(struct arena *a, const struct ca *ca, con
                          ORDER_AUTHORIZATIONS_MAX)
             .p;
     for (size_t i = 0; i < n; i++) {
-        const json_t *v = json_array_get(all, i);
-        struct str url = {json_string_value(v), json_string_length(v)};
+        struct str url = json_str(json_array_get(all, i));
         if (!ca_url_fine(ca, url))
             return bad_url(a, "authorization", url);
         out->authorizations[out->n_authorizations++] = url;

@@ -8,6 +8,11 @@
 
 #define WORST 3 /* a bad byte becomes U+FFFD */
 
+struct str json_str(const json_t *string)
+{
+    return (struct str){json_string_value(string), json_string_length(string)};
+}
+
 json_t *json_time(int64_t at)
 {
     return at ? json_integer(at) : json_null();

@@ -11,6 +11,8 @@
 
 /* Never NULL: bytes that are no UTF-8 become U+FFFD, one by one; the rest stays. */
 json_t *json_text(struct str s) MUST_USE;
+/* A string's bytes, borrowed; STR_NULL for what is none, NULL too. */
+struct str json_str(const json_t *string);
 /* Wall clock s; null for 0: never, or unknown. */
 json_t *json_time(int64_t at) MUST_USE;
 /*

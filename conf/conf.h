@@ -390,7 +390,19 @@ uint64_t conf_service_drain(const struct conf_service *s);
 enum conf_issuer conf_issuer_for(const struct conf_tls *tls, struct str host);
 /* The certificate of that host, one of the site's, comes by ACME: not given, not local. */
 bool conf_wants_acme(const struct conf *c, const struct conf_site *site, struct str host);
-/* Is it the host, an alias or a redirect_from of some site, as written? */
+/* All names of a site: its host, then the aliases, then redirect_from. */
+static inline unsigned conf_site_hosts(const struct conf_site *s)
+{
+    return 1 + s->n_aliases + s->n_redirect_from;
+}
+static inline struct str conf_site_host(const struct conf_site *s, unsigned i)
+{
+    return i == 0              ? s->host
+           : i <= s->n_aliases ? s->aliases[i - 1]
+                               : s->redirect_from[i - 1 - s->n_aliases];
+}
+unsigned conf_hosts(const struct conf *c); /* names of all sites, counted */
+/* Is it a name of some site, as written? */
 bool conf_names_host(const struct conf *c, struct str host);
 
 /* Verbs, in conf/: each writes to a stream and returns the exit status. */

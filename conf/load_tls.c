@@ -322,21 +322,19 @@ bool conf_wants_acme(const struct conf *c, const struct conf_site *site, struct 
            conf_issuer_for(&site->tls, host) == CONF_ISSUER_ACME && !tls_covers(&site->tls, host);
 }
 
-static bool named_in(const struct str *v, unsigned n, struct str host)
+unsigned conf_hosts(const struct conf *c)
 {
-    for (unsigned i = 0; i < n; i++)
-        if (str_ieq(v[i], host))
-            return true;
-    return false;
+    unsigned n = 0;
+    for (unsigned i = 0; i < c->n_sites; i++)
+        n += conf_site_hosts(&c->sites[i]);
+    return n;
 }
 
 bool conf_names_host(const struct conf *c, struct str host)
 {
-    for (unsigned i = 0; i < c->n_sites; i++) {
-        const struct conf_site *s = &c->sites[i];
-        if (str_ieq(s->host, host) || named_in(s->aliases, s->n_aliases, host) ||
-            named_in(s->redirect_from, s->n_redirect_from, host))
-            return true;
-    }
+    for (unsigned i = 0; i < c->n_sites; i++)
+        for (unsigned k = 0; k < conf_site_hosts(&c->sites[i]); k++)
+            if (str_ieq(conf_site_host(&c->sites[i], k), host))
+                return true;
     return false;
 }

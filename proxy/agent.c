@@ -175,27 +175,16 @@ static void look_at_site(struct round *r, const struct conf_site *site)
             log_error("certificate is not usable", "file", "%s", tls->certs[i].cert_path.p, "cause",
                       "%s", err);
     }
-    look_at_host(r, tls, site->host);
-    for (unsigned i = 0; i < site->n_aliases; i++)
-        look_at_host(r, tls, site->aliases[i]);
-    for (unsigned i = 0; i < site->n_redirect_from; i++)
-        look_at_host(r, tls, site->redirect_from[i]);
+    for (unsigned i = 0; i < conf_site_hosts(site); i++)
+        look_at_host(r, tls, conf_site_host(site, i));
     while (r->n_given)
         tls_cert_unref(&r->given[--r->n_given]);
-}
-
-static unsigned count_hosts(const struct conf *c)
-{
-    unsigned n = 1; /* "*" for unknown names */
-    for (unsigned i = 0; i < c->n_sites; i++)
-        n += 1 + c->sites[i].n_aliases + c->sites[i].n_redirect_from;
-    return n;
 }
 
 static void look_at_all(struct round *r)
 {
     const struct conf *c = self.conf;
-    r->cap_seen = count_hosts(c);
+    r->cap_seen = conf_hosts(c) + 1; /* "*" for unknown names */
     r->seen = arena_zarray(r->arena, struct str, r->cap_seen);
     r->acme = arena_zarray(r->arena, struct str, r->cap_seen);
     r->meanwhile = arena_zarray(r->arena, struct str, r->cap_seen);

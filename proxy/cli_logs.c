@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "proxy/admin.h"
 
 struct show {
@@ -26,7 +27,7 @@ static long long number_of(const json_t *o, const char *key)
 static struct str text_of(const struct show *s, const json_t *o, const char *key)
 {
     const json_t *j = json_object_get(o, key);
-    const struct str text = {json_string_value(j), json_string_length(j)};
+    const struct str text = json_str(j);
     return s->terminal ? cli_harmless(s->scratch, text) : text;
 }
 

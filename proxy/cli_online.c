@@ -46,17 +46,11 @@ static void add_host(struct online *o, const struct conf_site *site, struct str 
 
 static void gather(struct online *o)
 {
-    unsigned n = 0;
-    for (unsigned i = 0; i < o->conf->n_sites; i++)
-        n += 1 + o->conf->sites[i].n_aliases + o->conf->sites[i].n_redirect_from;
-    o->hosts = arena_zarray(o->cli->arena, struct host, n + 1);
+    o->hosts = arena_zarray(o->cli->arena, struct host, conf_hosts(o->conf) + 1);
     for (unsigned i = 0; i < o->conf->n_sites; i++) {
         const struct conf_site *s = &o->conf->sites[i];
-        add_host(o, s, s->host);
-        for (unsigned k = 0; k < s->n_aliases; k++)
-            add_host(o, s, s->aliases[k]);
-        for (unsigned k = 0; k < s->n_redirect_from; k++)
-            add_host(o, s, s->redirect_from[k]);
+        for (unsigned k = 0; k < conf_site_hosts(s); k++)
+            add_host(o, s, conf_site_host(s, k));
     }
 }
 

@@ -56,7 +56,7 @@ struct str cli_harmless(struct arena *a, struct str s)
 
 static json_t *harmless_text(struct arena *a, const json_t *text)
 {
-    struct str all = {json_string_value(text), json_string_length(text)}, line;
+    struct str all = json_str(text), line;
     struct out o = out_on(arena_alloc(a, all.n * WORST + 1), all.n * WORST);
     for (bool first = true; str_split(&all, '\n', &line); first = false) {
         if (!first)
@@ -76,8 +76,7 @@ static json_t *harmless_value(struct arena *a, const char *key, json_t *value)
     }
     if (lines)
         return harmless_text(a, value);
-    return json_text(
-        cli_harmless(a, (struct str){json_string_value(value), json_string_length(value)}));
+    return json_text(cli_harmless(a, json_str(value)));
 }
 
 void cli_make_harmless(json_t *j)

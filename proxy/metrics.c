@@ -175,19 +175,11 @@ static void add_cert(struct metrics_facts *f, struct metrics_cert *v, const stru
 static void gather_certs(struct req *r, struct metrics_facts *f)
 {
     const struct conf *c = r->snap->conf;
-    unsigned n = 0;
-    for (unsigned i = 0; i < c->n_sites; i++)
-        n += 1 + c->sites[i].n_aliases + c->sites[i].n_redirect_from;
-    struct metrics_cert *v = arena_zarray(r->arena, struct metrics_cert, n + 1);
+    struct metrics_cert *v = arena_zarray(r->arena, struct metrics_cert, conf_hosts(c) + 1);
     f->certs = v;
-    for (unsigned i = 0; i < c->n_sites; i++) {
-        const struct conf_site *s = &c->sites[i];
-        add_cert(f, v, r->snap->names, s->host);
-        for (unsigned k = 0; k < s->n_aliases; k++)
-            add_cert(f, v, r->snap->names, s->aliases[k]);
-        for (unsigned k = 0; k < s->n_redirect_from; k++)
-            add_cert(f, v, r->snap->names, s->redirect_from[k]);
-    }
+    for (unsigned i = 0; i < c->n_sites; i++)
+        for (unsigned k = 0; k < conf_site_hosts(&c->sites[i]); k++)
+            add_cert(f, v, r->snap->names, conf_site_host(&c->sites[i], k));
 }
 
 static void answer_metrics(struct req *r)

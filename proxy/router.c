@@ -148,7 +148,7 @@ struct router *router_new(const struct conf *c)
     unsigned sites = 0;
     for (unsigned i = 0; i < c->n_sites; i++) {
         const struct conf_site *s = &c->sites[i];
-        hosts += 1 + s->n_aliases + s->n_redirect_from;
+        hosts += conf_site_hosts(s);
         routes += s->n_routes;
         sites = MAX(sites, s->index + 1);
     }

@@ -169,11 +169,8 @@ static const char *add_site(struct tls_names *n, const struct conf *c, const str
     const char *err = has_own_certs(c, cs) ? given_load(n, &s->given, &cs->tls) : NULL;
     if (err)
         return err;
-    add_name(n, s, cs->host);
-    for (unsigned i = 0; i < cs->n_aliases; i++)
-        add_name(n, s, cs->aliases[i]);
-    for (unsigned i = 0; i < cs->n_redirect_from; i++)
-        add_name(n, s, cs->redirect_from[i]);
+    for (unsigned i = 0; i < conf_site_hosts(cs); i++)
+        add_name(n, s, conf_site_host(cs, i));
     return NULL;
 }
 
